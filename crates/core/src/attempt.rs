@@ -1,0 +1,155 @@
+//! What a failed attempt means: for the server's health, and for the request.
+
+use crate::health::Fault;
+use crate::route::Route;
+
+/// Why an attempt brought nothing that a client could be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection came about; the request was not sent.
+    Unreachable,
+    /// The connection broke before the answer, or before the answer's first event.
+    Lost,
+    /// Silence for longer than the limit, from a server without progress.
+    Silent,
+    /// The server's own error (5xx).
+    ServerError(u16),
+    /// The server says that it is full: 429, or vLLM's 503 for a full queue.
+    Overloaded(u16),
+    /// A stream whose first event is the server's own error.
+    ErrorEvent,
+    /// What came is not HTTP.
+    Malformed,
+}
+
+impl Failure {
+    /// What it says of the server's health: nothing, if the server is merely full.
+    pub const fn fault(self) -> Option<Fault> {
+        match self {
+            Self::Unreachable => Some(Fault::Unreachable),
+            Self::Lost => Some(Fault::Reset),
+            Self::Silent => Some(Fault::Silent),
+            Self::ServerError(status) => Some(Fault::Status(status)),
+            Self::ErrorEvent => Some(Fault::ErrorEvent),
+            Self::Malformed => Some(Fault::Malformed),
+            Self::Overloaded(_) => None,
+        }
+    }
+
+    /// Whether the server answered at all, so that the client can be given that answer.
+    pub const fn is_answer(self) -> bool {
+        matches!(self, Self::ServerError(_) | Self::Overloaded(_) | Self::ErrorEvent)
+    }
+
+    /// Whether the server may have acted on the request before it failed.
+    const fn may_have_begun(self) -> bool {
+        !matches!(self, Self::Unreachable | Self::Overloaded(_))
+    }
+}
+
+/// Whether a request does no harm when it is carried out twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// Inference, or a method that only reads: once more is as good as once.
+    Safe,
+    /// Anything else, like loading a LoRA adapter.
+    OnlyIfNotBegun,
+}
+
+impl Replay {
+    /// Of a request by its route and method. RFC 9110, section 9.2.1 names the safe methods.
+    pub fn of(route: Route, method: &str) -> Self {
+        match (route, method) {
+            (Route::Inference(_), _) | (_, "GET" | "HEAD" | "OPTIONS" | "TRACE") => Self::Safe,
+            _ => Self::OnlyIfNotBegun,
+        }
+    }
+}
+
+/// What to do after a failed attempt, as long as nothing has reached the client. (Once something
+/// has, no function here can be called any more: the request is gone, into the stream.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Next {
+    /// Send it to another server.
+    TryAnother,
+    /// Tell the client.
+    GiveUp,
+}
+
+/// The replay rule.
+pub const fn next(failure: Failure, replay: Replay, failed: usize, max_retries: usize) -> Next {
+    let harmless = matches!(replay, Replay::Safe) || !failure.may_have_begun();
+    if harmless && failed <= max_retries { Next::TryAnother } else { Next::GiveUp }
+}
+
+/// How the status of an answer is to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The client's: success, redirection, or its own error.
+    Deliver,
+    /// The server's failure, if no other server does better.
+    Failed(Failure),
+}
+
+/// Judges an answer by its status and the beginning of its body. 4xx is the client's affair; 501
+/// and 505 are honest answers that every equal server would give.
+pub fn judge(status: u16, body: &[u8]) -> Verdict {
+    match status {
+        429 => Verdict::Failed(Failure::Overloaded(status)),
+        503 if speaks_of_load(body) => Verdict::Failed(Failure::Overloaded(status)),
+        501 | 505 => Verdict::Deliver,
+        500.. => Verdict::Failed(Failure::ServerError(status)),
+        _ => Verdict::Deliver,
+    }
+}
+
+/// vLLM's 503 for a full queue is told from a broken server's by its words alone (vllm/config/
+/// scheduler.py: `--max-num-queued-reqs`, `--max-num-queued-tokens`; serve/elastic_ep/
+/// middleware.py while scaling).
+fn speaks_of_load(body: &[u8]) -> bool {
+    const WORDS: [&[u8]; 3] = [b"currently busy", b"token backlog limit", b"currently scaling"];
+    WORDS.iter().any(|words| memchr::memmem::find(body, words).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Dialect;
+
+    #[test]
+    fn client_errors_are_delivered_and_blame_nobody() {
+        for status in [200, 204, 301, 400, 401, 404, 409, 413, 422, 501, 505] {
+            assert_eq!(judge(status, b""), Verdict::Deliver, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_full_queue_is_load_and_a_broken_server_is_not() {
+        let full = br#"{"error":{"message":"The engine is currently busy","code":503}}"#;
+        assert_eq!(judge(503, full), Verdict::Failed(Failure::Overloaded(503)));
+        assert_eq!(judge(429, b""), Verdict::Failed(Failure::Overloaded(429)));
+        assert_eq!(Failure::Overloaded(503).fault(), None);
+        assert_eq!(judge(503, b"{}"), Verdict::Failed(Failure::ServerError(503)));
+        assert_eq!(Failure::ServerError(503).fault(), Some(Fault::Status(503)));
+    }
+
+    #[test]
+    fn inference_is_replayed_until_the_retries_are_used_up() {
+        let replay = Replay::of(Route::Inference(Dialect::OpenAi), "POST");
+        assert_eq!(next(Failure::Lost, replay, 1, 3), Next::TryAnother);
+        assert_eq!(next(Failure::Lost, replay, 3, 3), Next::TryAnother);
+        assert_eq!(next(Failure::Lost, replay, 4, 3), Next::GiveUp);
+        assert_eq!(next(Failure::Lost, replay, 1, 0), Next::GiveUp);
+    }
+
+    #[test]
+    fn what_may_have_begun_and_is_no_inference_is_not_repeated() {
+        let replay = Replay::of(Route::Other, "POST");
+        assert_eq!(next(Failure::Lost, replay, 1, 3), Next::GiveUp);
+        assert_eq!(next(Failure::ServerError(500), replay, 1, 3), Next::GiveUp);
+        assert_eq!(next(Failure::Unreachable, replay, 1, 3), Next::TryAnother);
+        assert_eq!(next(Failure::Overloaded(429), replay, 1, 3), Next::TryAnother);
+        assert_eq!(Replay::of(Route::Other, "GET"), Replay::Safe);
+    }
+}

@@ -1,0 +1,254 @@
+use super::*;
+use crate::health::{Fault, HealthFigures};
+use crate::ledger::Ledger;
+use crate::load::{Capacity, Sample};
+use crate::snapshot::{ModelTable, Models, ServerSpec};
+use core::num::NonZeroU32;
+use core::time::Duration;
+use proptest::prelude::*;
+
+const EJECTED: Health = Health::Ejected { since: Timestamp::ZERO, cause: Fault::Reset };
+
+#[derive(Debug, Clone)]
+struct Server {
+    health: Health,
+    models: Option<Vec<&'static str>>,
+    capacity: u32,
+    running: f64,
+    waiting: f64,
+}
+
+fn server() -> Server {
+    Server {
+        health: Health::Healthy,
+        models: Some(alloc::vec!["m"]),
+        capacity: 4,
+        running: 0.0,
+        waiting: 0.0,
+    }
+}
+
+fn view(nth: usize, server: &Server) -> Arc<ServerView> {
+    let spec = ServerSpec {
+        url: alloc::format!("http://server-{nth}").into(),
+        capacity: Capacity::new(NonZeroU32::new(server.capacity).unwrap()),
+        declared_models: None,
+    };
+    let sample = Sample {
+        sent_at: Timestamp::ZERO,
+        own_in_flight: 0,
+        running: server.running,
+        waiting: server.waiting,
+        kv_cache_usage: 0.0,
+    };
+    let figures = HealthFigures {
+        consecutive_failures: 0,
+        success_rate: 1.0,
+        avg_response_time: Duration::ZERO,
+        last_response_time: None,
+        last_check: None,
+        total_checks: 0,
+    };
+    Arc::new(ServerView {
+        key: ServerKey::nth(nth as u64),
+        spec: Arc::new(spec),
+        health: server.health,
+        figures,
+        models: server
+            .models
+            .as_ref()
+            .map(|names| Models::new(names.iter().map(|name| Arc::from(*name)))),
+        models_updated: None,
+        sample: Some(sample),
+        process_max_fds: None,
+        ledger: Arc::new(Ledger::default()),
+    })
+}
+
+fn snapshot(servers: &[Server]) -> Snapshot {
+    let views: Vec<_> = servers.iter().enumerate().map(|(nth, s)| view(nth, s)).collect();
+    let models = Arc::new(ModelTable::of(&views));
+    Snapshot { servers: views.into(), models }
+}
+
+fn ask(snapshot: &Snapshot, model: Option<&str>, tried: &Tried) -> Result<usize, Refusal> {
+    let mut random = fastrand::Rng::with_seed(7);
+    let facts = Facts { model };
+    let candidate = choose(Policy::Load, &facts, snapshot, tried, &mut random, Timestamp::ZERO)?;
+    Ok(snapshot.servers.iter().position(|s| s.key == candidate.server.key).unwrap())
+}
+
+fn check(servers: &[Server], model: Option<&str>, expected: Result<usize, Refusal>) {
+    assert_eq!(ask(&snapshot(servers), model, &Tried::default()), expected);
+}
+
+#[test]
+fn the_least_loaded_server_by_capacity_is_chosen() {
+    let small = Server { running: 1.0, capacity: 2, ..server() };
+    let large = Server { running: 3.0, capacity: 10, ..server() };
+    check(&[small, large], Some("m"), Ok(1));
+}
+
+#[test]
+fn waiting_requests_count_half() {
+    let queueing = Server { running: 2.0, waiting: 3.0, ..server() };
+    let running = Server { running: 4.0, ..server() };
+    check(&[running, queueing], None, Ok(1));
+}
+
+#[test]
+fn only_servers_that_list_the_model_are_asked() {
+    let other = Server { models: Some(alloc::vec!["other"]), ..server() };
+    let busy = Server { running: 9.0, ..server() };
+    check(&[other.clone(), busy], Some("m"), Ok(1));
+    check(&[other], Some("m"), Err(Refusal::UnknownModel));
+}
+
+#[test]
+fn a_server_that_has_not_said_what_it_serves_is_asked_when_nobody_else_is_there() {
+    let silent = Server { models: None, ..server() };
+    let other = Server { models: Some(alloc::vec!["other"]), ..server() };
+    check(&[silent.clone(), Server { running: 9.0, ..server() }], Some("m"), Ok(1));
+    check(&[other, silent], Some("m"), Ok(1));
+}
+
+#[test]
+fn ejected_servers_are_the_last_resort() {
+    let out = Server { health: EJECTED, ..server() };
+    check(&[out.clone(), Server { running: 99.0, ..server() }], Some("m"), Ok(1));
+    check(&[out], Some("m"), Ok(0));
+}
+
+#[test]
+fn a_last_resort_is_not_tried_once_somebody_has_answered() {
+    let out = Server { health: EJECTED, ..server() };
+    let snapshot = snapshot(&[server(), out]);
+    let mut tried = Tried::default();
+    tried.note(ServerKey::nth(0), false);
+    assert_eq!(ask(&snapshot, Some("m"), &tried), Ok(1));
+    let mut tried = Tried::default();
+    tried.note(ServerKey::nth(0), true);
+    assert_eq!(ask(&snapshot, Some("m"), &tried), Err(Refusal::Exhausted));
+}
+
+#[test]
+fn servers_not_yet_checked_are_waited_for_rather_than_the_last_resort_taken() {
+    let unproven = Server { health: Health::Unproven, models: None, ..server() };
+    let out = Server { health: EJECTED, ..server() };
+    check(core::slice::from_ref(&unproven), Some("m"), Err(Refusal::NotYet));
+    check(&[unproven.clone(), out], Some("m"), Err(Refusal::NotYet));
+    check(&[unproven, server()], Some("m"), Ok(1));
+}
+
+#[test]
+fn without_servers_there_is_nobody_to_ask() {
+    check(&[], None, Err(Refusal::NoServers));
+}
+
+#[test]
+fn a_server_whose_scrapes_have_stopped_is_avoided_but_not_given_up() {
+    let snapshot = snapshot(&[server()]);
+    let mut random = fastrand::Rng::with_seed(1);
+    let late = Timestamp::after_start(Duration::from_secs(60));
+    let fresh = {
+        let mut fresh = (*view(1, &Server { running: 50.0, ..server() })).clone();
+        fresh.sample = fresh.sample.map(|sample| Sample { sent_at: late, ..sample });
+        Arc::new(fresh)
+    };
+    let views: Vec<_> = snapshot.servers.iter().cloned().chain([fresh]).collect();
+    let both = Snapshot { models: Arc::new(ModelTable::of(&views)), servers: views.into() };
+    let facts = Facts { model: Some("m") };
+    let mut pick = |snapshot: &Snapshot| {
+        choose(Policy::Load, &facts, snapshot, &Tried::default(), &mut random, late)
+            .map(|candidate| candidate.server.key)
+    };
+    assert_eq!(pick(&both), Ok(ServerKey::nth(1)));
+    assert_eq!(pick(&snapshot), Ok(ServerKey::nth(0)));
+}
+
+#[test]
+fn a_burst_over_idle_equal_servers_spreads_evenly() {
+    let snapshot = snapshot(&alloc::vec![server(); 5]);
+    let mut random = fastrand::Rng::with_seed(3);
+    let held: Vec<_> = (0..500)
+        .map(|_| {
+            let (facts, tried) = (Facts { model: Some("m") }, Tried::default());
+            choose(Policy::Load, &facts, &snapshot, &tried, &mut random, Timestamp::ZERO)
+                .unwrap()
+                .reservation
+        })
+        .collect();
+    for server in snapshot.servers.iter() {
+        assert_eq!(server.ledger.in_flight(), 100);
+    }
+    drop(held);
+}
+
+#[test]
+fn ties_are_broken_fairly() {
+    let snapshot = snapshot(&alloc::vec![server(); 4]);
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut counts = [0u32; 4];
+    for _ in 0..4_000 {
+        let (facts, tried) = (Facts::default(), Tried::default());
+        let chosen =
+            choose(Policy::Load, &facts, &snapshot, &tried, &mut random, Timestamp::ZERO).unwrap();
+        let at = snapshot.servers.iter().position(|s| s.key == chosen.server.key).unwrap();
+        counts[at] += 1;
+    }
+    // 1,000 expected each; 150 is more than five standard deviations.
+    assert!(counts.iter().all(|count| count.abs_diff(1_000) < 150), "{counts:?}");
+}
+
+fn any_server() -> impl Strategy<Value = Server> {
+    let health = prop_oneof![
+        Just(Health::Unproven),
+        Just(Health::Healthy),
+        Just(Health::Suspect),
+        Just(EJECTED)
+    ];
+    let models = prop_oneof![
+        Just(None),
+        Just(Some(alloc::vec!["m"])),
+        Just(Some(alloc::vec!["other"])),
+        Just(Some(alloc::vec!["m", "other"])),
+    ];
+    (health, models, 1u32..20, 0u32..30, 0u32..30).prop_map(
+        |(health, models, capacity, running, waiting)| Server {
+            health,
+            models,
+            capacity,
+            running: running.into(),
+            waiting: waiting.into(),
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn whoever_is_chosen_may_serve_the_model_and_was_not_tried(
+        servers in proptest::collection::vec(any_server(), 0..12),
+        tried_at in proptest::collection::btree_set(0usize..12, 0..4),
+    ) {
+        let snapshot = snapshot(&servers);
+        let mut tried = Tried::default();
+        for at in &tried_at {
+            tried.note(ServerKey::nth(*at as u64), false);
+        }
+        let fit = |at: usize| {
+            servers[at].health.is_routable()
+                && servers[at].models.as_ref().is_some_and(|models| models.contains(&"m"))
+                && !tried_at.contains(&at)
+        };
+        match ask(&snapshot, Some("m"), &tried) {
+            Ok(at) => {
+                prop_assert!(!tried_at.contains(&at));
+                prop_assert!(servers[at].models.as_ref().is_none_or(|m| m.contains(&"m")));
+                prop_assert!(servers[at].health != Health::Unproven);
+                prop_assert!(fit(at) || !(0..servers.len()).any(fit));
+            }
+            Err(_) => prop_assert!(!(0..servers.len()).any(fit)),
+        }
+        prop_assert!(snapshot.servers.iter().all(|server| server.ledger.in_flight() == 0));
+    }
+}

@@ -1,0 +1,129 @@
+//! What this router itself knows of a server's load, exactly and at once: how many requests it has
+//! there now, and when the server was last seen to make progress.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
+
+use crate::time::Timestamp;
+
+/// Progress is noted at most this often: the streams of a busy server would otherwise fight for
+/// one cache line with every chunk, and no deadline is finer than a second.
+const PROGRESS_RESOLUTION: Duration = Duration::from_millis(250);
+
+/// The account of one server, shared by all who send to it. It outlives reloads, and it outlives
+/// the server's removal for as long as a stream is open.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    in_flight: AtomicU32,
+    progress_nanos: AtomicU64,
+}
+
+impl Ledger {
+    /// Requests that hold a reservation now.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Takes a place whatever the count is.
+    pub fn reserve(self: &Arc<Self>) -> Reservation {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        Reservation { ledger: Arc::clone(self) }
+    }
+
+    /// Takes a place if the count still is what the decision was based on. `None` means that
+    /// somebody else decided in between: decide again.
+    pub fn reserve_if_still(self: &Arc<Self>, seen: u32) -> Option<Reservation> {
+        self.in_flight
+            .compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire)
+            .ok()
+            .map(|_| Reservation { ledger: Arc::clone(self) })
+    }
+
+    /// Notes that the server did something that a hung one does not: bytes of a stream, or token
+    /// counters that moved.
+    pub fn note_progress(&self, now: Timestamp) {
+        if now.since(self.progress_at()) >= PROGRESS_RESOLUTION {
+            self.progress_nanos.store(now.as_nanos(), Ordering::Relaxed);
+        }
+    }
+
+    /// When the server was last seen to make progress; the start of the process if never.
+    pub fn progress_at(&self) -> Timestamp {
+        Timestamp::from_nanos(self.progress_nanos.load(Ordering::Relaxed))
+    }
+}
+
+/// One request's place at a server. Given back when dropped, on whichever path that happens: there
+/// is no other way to give one back, so the count can neither leak nor go below zero.
+#[derive(Debug)]
+#[must_use = "a reservation that is dropped at once reserves nothing"]
+pub struct Reservation {
+    ledger: Arc<Ledger>,
+}
+
+impl Reservation {
+    /// The account in which this place is held.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.ledger.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn every_place_comes_back() {
+        let ledger = Arc::new(Ledger::default());
+        let held: Vec<_> = (0..5).map(|_| ledger.reserve()).collect();
+        assert_eq!(ledger.in_flight(), 5);
+        drop(held);
+        assert_eq!(ledger.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_decision_on_an_old_count_gets_no_place() {
+        let ledger = Arc::new(Ledger::default());
+        let first = ledger.reserve_if_still(0);
+        assert!(first.is_some());
+        assert!(ledger.reserve_if_still(0).is_none());
+        assert!(ledger.reserve_if_still(1).is_some());
+    }
+
+    #[test]
+    fn threads_that_race_for_one_place_share_it_out_exactly() {
+        let ledger = Arc::new(Ledger::default());
+        let taken: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| usize::from(ledger.reserve_if_still(0).is_some_and(keep))))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(taken, 1);
+    }
+
+    fn keep(reservation: Reservation) -> bool {
+        core::mem::forget(reservation);
+        true
+    }
+
+    #[test]
+    fn progress_is_noted_coarsely_and_never_goes_back() {
+        let ledger = Ledger::default();
+        let at = |millis| Timestamp::after_start(Duration::from_millis(millis));
+        ledger.note_progress(at(1_000));
+        ledger.note_progress(at(1_100));
+        assert_eq!(ledger.progress_at(), at(1_000));
+        ledger.note_progress(at(1_300));
+        ledger.note_progress(at(900));
+        assert_eq!(ledger.progress_at(), at(1_300));
+    }
+}

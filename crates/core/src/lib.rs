@@ -1,0 +1,33 @@
+//! What mvllm does with a request, decided.
+//!
+//! This crate is pure: same inputs and same seed, same answer. It has no clock, no sockets, no
+//! files, no environment and no hidden randomness; being `no_std`, it could not even name them.
+//! Whoever calls passes in the time ([`time::Timestamp`]) and the random numbers.
+//!
+//! The words: a *server* is one address that speaks vLLM's API; the *fleet* is all of them. A
+//! [`choice`] gives a request a *candidate*, that is a server and a *reservation* there. One try at
+//! a server is an *attempt*; a "no" of ours is a *refusal*, a "no" of theirs a *failure*.
+#![no_std]
+#![warn(missing_docs)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod attempt;
+pub mod choice;
+pub mod dialect;
+pub mod exposition;
+pub mod fleet;
+pub mod health;
+pub mod json_fields;
+pub mod ledger;
+pub mod load;
+pub mod multipart;
+pub mod policy;
+mod quoted;
+pub mod route;
+pub mod snapshot;
+pub mod sse;
+pub mod time;
+mod window;

@@ -1,0 +1,159 @@
+//! How loaded a server is: what its last scrape said, corrected by what this router has sent there
+//! and seen end since.
+
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use crate::time::Timestamp;
+
+/// A sample older than this says nothing about the load of other routers any more. Five seconds is
+/// ten scrapes: as long as mvllm 0.1.0 waited for one.
+pub const SAMPLE_LIFETIME: Duration = Duration::from_secs(5);
+
+/// How many requests a server is meant to work on at once (`max_concurrent_requests`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Capacity(NonZeroU32);
+
+impl Capacity {
+    /// A capacity of `requests`.
+    pub const fn new(requests: NonZeroU32) -> Self {
+        Self(requests)
+    }
+
+    /// The number of requests.
+    pub const fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+/// One scrape of a server's load.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// When the scrape was sent off.
+    pub sent_at: Timestamp,
+    /// How many requests this router had at the server when the scrape was sent off.
+    pub own_in_flight: u32,
+    /// Requests in decode or prefill, over all data-parallel ranks.
+    pub running: f64,
+    /// Requests in the server's queue, over all data-parallel ranks.
+    pub waiting: f64,
+    /// Share of the KV cache that running requests hold, 0 to 1.
+    pub kv_cache_usage: f64,
+}
+
+/// What a server is believed to be doing now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    /// Requests being worked on.
+    pub running: f64,
+    /// Requests that wait in the server's own queue.
+    pub waiting: f64,
+}
+
+impl Load {
+    /// The present load. This router's own requests are counted exactly; of the sample only the
+    /// rest is taken, which other clients of the server have there. So a burst between two scrapes
+    /// is seen while it happens, and a request is not counted twice once a scrape has seen it.
+    pub fn estimate(sample: Option<&Sample>, own_in_flight: u32, now: Timestamp) -> Self {
+        let own = f64::from(own_in_flight);
+        let Some(sample) = sample.filter(|s| now.since(s.sent_at) <= SAMPLE_LIFETIME) else {
+            return Self { running: own, waiting: 0.0 };
+        };
+        let others = (sample.running + sample.waiting - f64::from(sample.own_in_flight)).max(0.0);
+        let total = others + own;
+        let change = total - (sample.running + sample.waiting);
+        // vLLM admits first come, first served: what comes while others wait, waits; what ends
+        // makes room for one that waited.
+        let queue = sample.waiting > 0.0;
+        let waiting = if queue { (sample.waiting + change).clamp(0.0, total) } else { 0.0 };
+        Self { running: total - waiting, waiting }
+    }
+
+    /// mvllm's score since 0.1.0: `(running + waiting * 0.5) / capacity`. Lower is better; under
+    /// [`PREFERRED_BELOW`] a server counts as lightly loaded.
+    pub fn score(self, capacity: Capacity) -> f64 {
+        (self.running + self.waiting * 0.5) / f64::from(capacity.get())
+    }
+}
+
+/// Servers with a score under one half are preferred to those above. The least score always is
+/// under one half when any is, so ranking by the score alone keeps the promise.
+pub const PREFERRED_BELOW: f64 = 0.5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample(own_in_flight: u32, running: f64, waiting: f64) -> Sample {
+        let sent_at = Timestamp::ZERO;
+        Sample { sent_at, own_in_flight, running, waiting, kv_cache_usage: 0.0 }
+    }
+
+    fn check(sample: Sample, own_now: u32, running: f64, waiting: f64) {
+        let load = Load::estimate(Some(&sample), own_now, Timestamp::ZERO);
+        assert_eq!(load, Load { running, waiting });
+    }
+
+    #[test]
+    fn what_was_sent_since_the_scrape_counts_at_once() {
+        check(sample(2, 2.0, 0.0), 7, 7.0, 0.0);
+    }
+
+    #[test]
+    fn what_ended_since_the_scrape_no_longer_counts() {
+        check(sample(5, 5.0, 0.0), 1, 1.0, 0.0);
+    }
+
+    #[test]
+    fn requests_of_other_routers_stay_on_top_of_our_own() {
+        check(sample(2, 6.0, 0.0), 3, 7.0, 0.0);
+    }
+
+    #[test]
+    fn new_requests_join_an_existing_queue_and_ended_ones_shorten_it() {
+        check(sample(6, 4.0, 2.0), 9, 4.0, 5.0);
+        check(sample(6, 4.0, 2.0), 5, 4.0, 1.0);
+        check(sample(6, 4.0, 2.0), 3, 3.0, 0.0);
+    }
+
+    #[test]
+    fn a_scrape_that_has_not_seen_our_requests_yet_does_not_hide_them() {
+        check(sample(4, 0.0, 0.0), 4, 4.0, 0.0);
+    }
+
+    #[test]
+    fn an_old_sample_leaves_only_what_we_know_ourselves() {
+        let late = Timestamp::ZERO + SAMPLE_LIFETIME + Duration::from_nanos(1);
+        let load = Load::estimate(Some(&sample(0, 9.0, 9.0)), 2, late);
+        assert_eq!(load, Load { running: 2.0, waiting: 0.0 });
+    }
+
+    #[test]
+    fn the_score_is_that_of_mvllm_0_1() {
+        let capacity = Capacity::new(NonZeroU32::new(4).unwrap());
+        assert_eq!(Load { running: 3.0, waiting: 2.0 }.score(capacity), 1.0);
+    }
+
+    proptest! {
+        #[test]
+        fn load_is_never_negative_and_never_below_our_own(
+            seen in 0u32..200, running in 0u32..200, waiting in 0u32..200, now in 0u32..200,
+        ) {
+            let sample = sample(seen, running.into(), waiting.into());
+            let load = Load::estimate(Some(&sample), now, Timestamp::ZERO);
+            prop_assert!(load.running >= 0.0 && load.waiting >= 0.0);
+            prop_assert!(load.running + load.waiting >= f64::from(now));
+        }
+
+        #[test]
+        fn one_more_request_never_lowers_the_score(
+            seen in 0u32..200, running in 0u32..200, waiting in 0u32..200, now in 0u32..200,
+        ) {
+            let sample = sample(seen, running.into(), waiting.into());
+            let capacity = Capacity::new(NonZeroU32::MIN);
+            let score = |own| Load::estimate(Some(&sample), own, Timestamp::ZERO).score(capacity);
+            prop_assert!(score(now + 1) > score(now));
+        }
+    }
+}

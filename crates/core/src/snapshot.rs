@@ -1,0 +1,126 @@
+//! The fleet as a decision sees it: immutable, shared, replaced as a whole.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::health::{Health, HealthFigures};
+use crate::ledger::Ledger;
+use crate::load::{Capacity, Load, Sample};
+use crate::time::Timestamp;
+
+/// Names a server for as long as the process lives; never used again for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerKey(u64);
+
+impl ServerKey {
+    /// The key of the `nth` server that this process has met.
+    pub const fn nth(nth: u64) -> Self {
+        Self(nth)
+    }
+}
+
+/// What the operator says of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// Its address as the operator wrote it: the name that people and dashboards know it by.
+    pub url: Arc<str>,
+    /// `max_concurrent_requests`.
+    pub capacity: Capacity,
+    /// Models that the operator vouches for, until the server itself has been asked.
+    pub declared_models: Option<Models>,
+}
+
+/// Names of models, sorted, without duplicates: base models and LoRA adapters alike.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Models(Arc<[Arc<str>]>);
+
+impl Models {
+    /// The set of `names`.
+    pub fn new(names: impl IntoIterator<Item = Arc<str>>) -> Self {
+        let mut names: Vec<_> = names.into_iter().collect();
+        names.sort_unstable();
+        names.dedup();
+        Self(names.into())
+    }
+
+    /// The names in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter()
+    }
+}
+
+/// One server at one moment.
+#[derive(Debug, Clone)]
+pub struct ServerView {
+    /// Its key.
+    pub key: ServerKey,
+    /// What the operator says of it.
+    pub spec: Arc<ServerSpec>,
+    /// Whether it gets requests.
+    pub health: Health,
+    /// Why.
+    pub figures: HealthFigures,
+    /// What it serves; `None` as long as it has not said.
+    pub models: Option<Models>,
+    /// When it last said so.
+    pub models_updated: Option<Timestamp>,
+    /// The latest scrape that held load figures.
+    pub sample: Option<Sample>,
+    /// `process_max_fds`, as 0.1.0's dashboards expect it.
+    pub process_max_fds: Option<u64>,
+    /// The live account; the only part that changes under the reader.
+    pub ledger: Arc<Ledger>,
+}
+
+impl ServerView {
+    /// Its load at this very moment, and the count of own requests on which that is based.
+    pub fn load(&self, now: Timestamp) -> (Load, u32) {
+        let seen = self.ledger.in_flight();
+        (Load::estimate(self.sample.as_ref(), seen, now), seen)
+    }
+
+    /// Whether it answers scrapes no more, though it used to: stopped, or too busy to breathe.
+    pub fn has_fallen_silent(&self, now: Timestamp) -> bool {
+        self.sample.is_some_and(|sample| now.since(sample.sent_at) > crate::load::SAMPLE_LIFETIME)
+    }
+}
+
+/// The whole fleet at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// All configured servers, in the order of the file.
+    pub servers: Arc<[Arc<ServerView>]>,
+    /// Who serves what.
+    pub models: Arc<ModelTable>,
+}
+
+/// Which servers (by position in the snapshot) list a model, whatever their health.
+#[derive(Debug, Clone, Default)]
+pub struct ModelTable {
+    by_name: BTreeMap<Arc<str>, Box<[u32]>>,
+}
+
+impl ModelTable {
+    /// The table of `servers`.
+    pub fn of(servers: &[Arc<ServerView>]) -> Self {
+        let mut by_name: BTreeMap<Arc<str>, Vec<u32>> = BTreeMap::new();
+        for (position, server) in (0..).zip(servers) {
+            for name in server.models.iter().flat_map(Models::iter) {
+                by_name.entry(Arc::clone(name)).or_default().push(position);
+            }
+        }
+        Self { by_name: by_name.into_iter().map(|(name, at)| (name, at.into())).collect() }
+    }
+
+    /// Positions of the servers that list `model`; `None` if none does.
+    pub fn servers_of(&self, model: &str) -> Option<&[u32]> {
+        self.by_name.get(model).map(AsRef::as_ref)
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_name.keys()
+    }
+}

@@ -1,0 +1,97 @@
+//! mvllm's own endpoints, with the paths and the keys of 0.1.0.
+//!
+//! Computed from the latest published view; no request here ever waits for a server.
+
+mod health;
+mod load_stats;
+mod models;
+mod wall;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Response, StatusCode};
+use mvllm_core::health::Health;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::board::Published;
+use crate::clock::Clock;
+use crate::proxy::{Refused, Reply};
+
+/// The endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Root,
+    Health,
+    LoadStats,
+    ServerModels,
+    Models,
+    Live,
+    Ready,
+}
+
+impl Endpoint {
+    /// The endpoint at `path`, if it is one of ours; refused if it is asked with another method
+    /// than GET or HEAD.
+    pub(crate) fn at(path: &str, method: &Method) -> Option<Result<Self, Refused>> {
+        let endpoint = match path {
+            "/" => Self::Root,
+            "/health" => Self::Health,
+            "/load-stats" => Self::LoadStats,
+            "/server-models" => Self::ServerModels,
+            "/v1/models" => Self::Models,
+            "/livez" => Self::Live,
+            "/readyz" => Self::Ready,
+            _ => return None,
+        };
+        let reads = method == Method::GET || method == Method::HEAD;
+        Some(if reads { Ok(endpoint) } else { Err(Refused::Method { allow: "GET, HEAD" }) })
+    }
+
+    pub(crate) fn answer(self, published: &Published, clock: Clock) -> Response<Reply> {
+        match self {
+            Self::Root => json(StatusCode::OK, &root()),
+            Self::Health => json(StatusCode::OK, &health::report(published, clock)),
+            Self::LoadStats => json(StatusCode::OK, &load_stats::report(published, clock)),
+            Self::ServerModels => json(StatusCode::OK, &models::by_server(published, clock)),
+            Self::Models => json(StatusCode::OK, &models::merged(published, clock)),
+            Self::Live => json(StatusCode::OK, &json!({"status": "alive"})),
+            Self::Ready => ready(published),
+        }
+    }
+}
+
+fn root() -> serde_json::Value {
+    json!({"service": "vLLM Router", "version": env!("CARGO_PKG_VERSION"), "status": "running"})
+}
+
+/// For load balancers in front of mvllm: 200 as long as at least one server can be sent requests.
+fn ready(published: &Published) -> Response<Reply> {
+    let servers = &published.fleet.servers;
+    let routable = servers.iter().filter(|server| server.health.is_routable()).count();
+    let (status, word) = match routable {
+        0 => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        _ => (StatusCode::OK, "ready"),
+    };
+    json(
+        status,
+        &json!({"status": word, "routable_servers": routable, "total_servers": servers.len()}),
+    )
+}
+
+/// 0.1.0's words for the states. A suspect server was `checking`, and still got requests.
+fn status_word(health: Health) -> &'static str {
+    match health {
+        Health::Healthy => "healthy",
+        Health::Unproven | Health::Suspect => "checking",
+        Health::Ejected { .. } => "unhealthy",
+    }
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response<Reply> {
+    let text = serde_json::to_vec(body).expect("reports have string keys and finite numbers");
+    let mut response = Response::new(Reply::from(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,126 @@
+//! The whole program, wired together. Only this module knows all the others.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mvllm_core::fleet::Event;
+use tokio::sync::{Notify, mpsc};
+use tracing::{error, info, warn};
+
+use crate::board::Board;
+use crate::clock::Clock;
+use crate::config::{Loaded, WatchEvent, watch};
+use crate::fleet::{Command, FleetTask};
+use crate::listen::accept_forever;
+use crate::proxy::{DataThread, DataThreads};
+
+/// News that may wait for the fleet task. When more has piled up, observers wait, and data threads
+/// go on without telling.
+const INBOX: usize = 1024;
+
+/// How long requests under way may take to finish after the order to leave.
+const LEAVE_GRACE: Duration = Duration::from_secs(30);
+
+/// A router, ready to run.
+#[derive(Debug)]
+pub(crate) struct App {
+    listener: TcpListener,
+    config_path: Arc<Path>,
+    loaded: Loaded,
+    seed: u64,
+}
+
+/// What the outside world may tell a running router.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Signals {
+    /// Finish what is under way, and end.
+    pub(crate) leave: Arc<Notify>,
+    /// Look at the configuration now.
+    pub(crate) reload: Arc<Notify>,
+}
+
+impl App {
+    /// A router for the servers of `loaded`, which was read from `config_path`. `seed` decides ties.
+    pub(crate) fn new(
+        listener: TcpListener,
+        config_path: Arc<Path>,
+        loaded: Loaded,
+        seed: u64,
+    ) -> Self {
+        Self { listener, config_path, loaded, seed }
+    }
+
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Runs until told to leave. On a current-thread runtime, which then is the control thread;
+    /// requests have threads of their own.
+    pub(crate) async fn run(self, signals: Signals) -> io::Result<()> {
+        let clock = Clock::start();
+        let settings = Arc::new(self.loaded.settings.clone());
+        let board = Arc::new(Board::new(Arc::clone(&settings)));
+        let (commands, commands_in) = mpsc::channel(INBOX);
+        let (evidence, evidence_in) = mpsc::channel(INBOX);
+        let threads = start_threads(
+            settings.tuning.data_threads as usize,
+            &board,
+            clock,
+            &evidence,
+            self.seed,
+        )?;
+        let fleet = FleetTask::new(settings, Arc::clone(&board), clock, commands.clone());
+        tokio::spawn(fleet.run(commands_in, evidence_in));
+        let (events, events_in) = mpsc::channel(1);
+        tokio::spawn(watch(self.config_path, self.loaded, signals.reload, events));
+        tokio::spawn(reload_forever(events_in, commands));
+
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        tokio::select! {
+            () = accept_forever(listener, &threads) => {}
+            () = signals.leave.notified() => {}
+        }
+        info!("leaving: no new connections; requests under way have {LEAVE_GRACE:?} to finish");
+        threads.leave(LEAVE_GRACE).await;
+        Ok(())
+    }
+}
+
+fn start_threads(
+    wanted: usize,
+    board: &Arc<Board>,
+    clock: Clock,
+    evidence: &mpsc::Sender<Event>,
+    seed: u64,
+) -> io::Result<DataThreads> {
+    let count = match wanted {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        wanted => wanted,
+    };
+    let state = |nth| DataThread::new(Arc::clone(board), clock, evidence.clone(), seed ^ nth);
+    DataThreads::start((0..count as u64).map(state).collect())
+}
+
+async fn reload_forever(mut events: mpsc::Receiver<WatchEvent>, commands: mpsc::Sender<Command>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            WatchEvent::Reloaded { ref settings, ref warnings, .. } => {
+                info!("configuration reloaded: {event}");
+                if !warnings.is_empty() {
+                    warn!("{warnings}");
+                }
+                let settings = Arc::clone(settings);
+                if commands.send(Command::Configure(settings)).await.is_err() {
+                    return;
+                }
+            }
+            WatchEvent::Rejected(ref report) => {
+                error!("configuration not reloaded, the last good one stays in force:\n{report}");
+            }
+            WatchEvent::Restored => info!("{event}"),
+        }
+    }
+}

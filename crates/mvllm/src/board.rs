@@ -1,0 +1,49 @@
+//! What the fleet task publishes and everybody else reads: the state of the fleet, where its
+//! servers are, and the settings in force. Replaced as a whole, so that no reader sees half a change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use mvllm_core::snapshot::{ServerKey, Snapshot};
+use tokio::sync::watch;
+
+use crate::config::Settings;
+use crate::upstream::Target;
+
+/// One consistent view.
+#[derive(Debug, Clone)]
+pub(crate) struct Published {
+    pub(crate) fleet: Snapshot,
+    pub(crate) targets: Arc<HashMap<ServerKey, Arc<Target>>>,
+    pub(crate) settings: Arc<Settings>,
+}
+
+/// Where the latest view hangs.
+#[derive(Debug)]
+pub(crate) struct Board {
+    latest: ArcSwap<Published>,
+    changes: watch::Sender<()>,
+}
+
+impl Board {
+    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+        let published = Published { fleet: Snapshot::default(), targets: Arc::default(), settings };
+        Self { latest: ArcSwap::from_pointee(published), changes: watch::Sender::new(()) }
+    }
+
+    /// The latest view. Cheap; not to be held across an await.
+    pub(crate) fn read(&self) -> Guard<Arc<Published>> {
+        self.latest.load()
+    }
+
+    pub(crate) fn publish(&self, published: Published) {
+        self.latest.store(Arc::new(published));
+        self.changes.send_replace(());
+    }
+
+    /// Sees every publication from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+}

@@ -1,0 +1,116 @@
+//! The command line, with the names and the defaults of 0.1.0.
+
+mod check_config;
+mod demo;
+mod run;
+mod sim;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::telemetry::logs::LogLevel;
+
+/// One OpenAI-compatible endpoint for a fleet of vLLM servers.
+#[derive(Debug, Parser)]
+#[command(name = "mvllm", version, disable_version_flag = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the router.
+    Run(RunArgs),
+    /// Read the configuration and say what is wrong with it. Contacts no server.
+    CheckConfig(CheckConfigArgs),
+    /// Run simulated vLLM servers and the router in front of them, to try things out.
+    Demo(demo::DemoArgs),
+    /// Run simulated vLLM servers alone.
+    Sim(sim::SimArgs),
+    /// Say which version this is.
+    Version,
+}
+
+/// `-h` is the host, as it was in 0.1.0; help is `--help`.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+struct RunArgs {
+    /// Print help.
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Log lines on the console instead of the fullscreen monitor.
+    #[arg(long, short, env = "LOG_TO_CONSOLE", value_parser = parse_switch, num_args = 0..=1,
+          default_missing_value = "true", default_value = "false", require_equals = true)]
+    console: bool,
+    /// Address to listen on.
+    #[arg(long, short = 'h', default_value = "0.0.0.0")]
+    host: String,
+    /// Port to listen on.
+    #[arg(long, short, default_value_t = 8888)]
+    port: u16,
+    /// The configuration file. It is watched, and applied when it changes.
+    #[arg(long, env = "CONFIG_PATH", default_value = "servers.toml")]
+    config: PathBuf,
+    /// Accepted for 0.1.0's sake: the configuration is always reloaded when it changes.
+    #[arg(long)]
+    reload: bool,
+    /// trace, debug, info, warning, error or critical, in any case.
+    #[arg(long, env = "LOG_LEVEL", default_value = "INFO")]
+    log_level: LogLevel,
+    /// Show the models of each server in the monitor.
+    #[arg(long, short, env = "SHOW_MODELS", value_parser = parse_switch, num_args = 0..=1,
+          default_missing_value = "true", default_value = "false", require_equals = true)]
+    model: bool,
+}
+
+#[derive(Debug, Args)]
+struct CheckConfigArgs {
+    /// The configuration file.
+    #[arg(long, env = "CONFIG_PATH", default_value = "servers.toml")]
+    config: PathBuf,
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::CheckConfig(args) => check_config::check_config(&args),
+        Command::Demo(args) => demo::demo(&args),
+        Command::Sim(args) => sim::sim(&args),
+        Command::Version => {
+            say(&format!(
+                "vLLM Router v{}\nReal-time load balancing for vLLM servers",
+                env!("CARGO_PKG_VERSION")
+            ));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// The words that 0.1.0 understood in its environment.
+fn parse_switch(text: &str) -> Result<bool, NoSwitch> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" | "" => Ok(false),
+        _ => Err(NoSwitch),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("expected true or false")]
+struct NoSwitch;
+
+/// Prints to standard output, which may be a pipe that nobody reads any more.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints to standard error.
+fn complain(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

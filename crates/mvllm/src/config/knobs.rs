@@ -1,0 +1,208 @@
+//! The one declaration of every key of `servers.toml`.
+//!
+//! A line here is all that a new key needs: the field of [`Tuning`] or [`ServerSettings`], its
+//! parsing and bounds, the suggestion for a mistyped name, the comparison at a reload and its
+//! part of `docs/config.md` all come from it.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::diff::KnobChange;
+use super::kind::{
+    Bytes, Count, Kind, List, Optional, Positive, Ratio, Seconds, Switch, Url, WholeSeconds,
+};
+use super::origin::Origin;
+use super::path_pattern::PathPattern;
+use super::section::Section;
+use super::url::ServerUrl;
+
+/// What is known of a key, apart from its type.
+pub struct Knob {
+    pub key: &'static str,
+    pub applies: Applies,
+    /// The version of mvllm that first knew the key.
+    pub since: &'static str,
+    /// Lines of the doc comment.
+    pub doc: &'static [&'static str],
+    pub expected: fn() -> String,
+    /// `None`: the key is required.
+    pub default: Option<fn() -> String>,
+    pub example: fn() -> String,
+}
+
+/// When a changed value takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applies {
+    /// With the reload that brings it.
+    Reload,
+    /// When mvllm is started again; a reload only says so.
+    Restart,
+}
+
+/// Declares a table of the file: its keys with type, kind, reload class and first version.
+macro_rules! table {
+    (
+        $(#[$meta:meta])*
+        pub struct $table:ident;
+        required { $( $(#[doc = $rdoc:expr])+ $rkey:ident: $rtype:ty = $rkind:expr, $rapplies:ident, $rsince:literal; )* }
+        optional { $( $(#[doc = $doc:expr])+ $key:ident: $type:ty = $kind:expr, $applies:ident, $since:literal; )* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $table {
+            $( $(#[doc = $rdoc])+ pub $rkey: $rtype, )*
+            $( $(#[doc = $doc])+ pub $key: $type, )*
+        }
+
+        impl $table {
+            pub const KNOBS: &'static [Knob] = &[
+                $( Knob {
+                    key: stringify!($rkey),
+                    applies: Applies::$rapplies,
+                    since: $rsince,
+                    doc: &[$($rdoc),+],
+                    expected: || $rkind.expected(),
+                    default: None,
+                    example: || $rkind.example(),
+                }, )*
+                $( Knob {
+                    key: stringify!($key),
+                    applies: Applies::$applies,
+                    since: $since,
+                    doc: &[$($doc),+],
+                    expected: || $kind.expected(),
+                    default: Some(|| $kind.show(&$kind.default())),
+                    example: || $kind.example(),
+                }, )*
+            ];
+
+            /// Every other key as if absent from the file.
+            pub fn with_defaults($($rkey: $rtype),*) -> Self {
+                Self { $($rkey,)* $($key: $kind.default(),)* }
+            }
+
+            /// `None` after a problem; all keys are read before that is found out, so that one
+            /// run shows every problem.
+            pub(super) fn read(section: &mut Section<'_, '_>) -> Option<Self> {
+                $( let $rkey = section.required(stringify!($rkey), &$rkind); )*
+                $( let $key = section.optional(stringify!($key), &$kind); )*
+                section.warn_of_unknown(Self::KNOBS);
+                Some(Self { $($rkey: $rkey?,)* $($key: $key?,)* })
+            }
+
+            pub(super) fn differences(&self, new: &Self) -> Vec<KnobChange> {
+                let mut knobs = Self::KNOBS.iter();
+                let mut changes = Vec::new();
+                $( changes.extend(KnobChange::between(knobs.next(), &$rkind, &self.$rkey, &new.$rkey)); )*
+                $( changes.extend(KnobChange::between(knobs.next(), &$kind, &self.$key, &new.$key)); )*
+                changes
+            }
+        }
+    };
+}
+
+const fn positive(default: u32, max: u32) -> Positive {
+    match NonZeroU32::new(default) {
+        Some(default) => Positive { default, max },
+        None => panic!("the default of a Positive is at least 1"),
+    }
+}
+
+table! {
+    /// One entry of `servers.servers`.
+    pub struct ServerSettings;
+    required {
+        /// Where the vLLM server listens: `http://` or `https://` (TLS to servers is supported),
+        /// a host name, IPv4 address or `[IPv6 address]`, and a port if it is not the scheme's.
+        /// A path is put in front of every request's path; trailing slashes are dropped.
+        /// Credentials, a query or a fragment are errors.
+        ///
+        /// The url is also the server's name in every report, as it is written here. The same
+        /// server may be listed twice (with a warning); it is then shown twice and gets twice the
+        /// share of requests.
+        url: ServerUrl = Url, Reload, "0.1.0";
+    }
+    optional {
+        /// How large the server is: how many requests it is meant to work on at once. The load that
+        /// decides between servers is measured against it, so a server of 32 gets four times the
+        /// requests of a server of 8. It is a weight and no limit: vLLM itself queues what is above
+        /// its `--max-num-seqs`.
+        max_concurrent_requests: NonZeroU32 = positive(3, 1_000_000), Reload, "0.1.0";
+        /// The models that the server answers for, used only while
+        /// `enable_active_health_check` is off. Otherwise, or if empty, its own `/v1/models` is
+        /// asked.
+        supported_models: Vec<String> = List {
+            of: "model names", default: Vec::<String>::new, example: "[\"llama-3-70b\"]",
+        }, Reload, "0.1.0";
+    }
+}
+
+table! {
+    /// The table `[config]`.
+    pub struct Tuning;
+    required {}
+    optional {
+        /// Time between two health checks of a server. All servers are checked side by side; one
+        /// that is slow delays no other.
+        health_check_interval: Duration = WholeSeconds { default: 30, min: 1 }, Reload, "0.1.0";
+        /// Longest time until a changed file is noticed. mvllm reads the file once a second in
+        /// any case, so only values below 1 make a difference; larger ones are accepted because
+        /// older files have them. A change is taken over once the file has stayed the same for
+        /// 0.2 s.
+        config_reload_interval: Duration = Seconds { default: 60.0, min: 0.1 }, Reload, "0.1.0";
+        /// How long an attempt may hear nothing from a server that shows no progress either. It
+        /// bounds silence, never the length of an answer: a request that waits, or that is not
+        /// streamed and says all at its end, is given more time as long as bytes come on the
+        /// server's other streams or its token counters in `/metrics` move.
+        request_timeout: Duration = WholeSeconds { default: 30, min: 1 }, Reload, "0.1.0";
+        /// How long a health check may take before it counts as failed.
+        health_check_timeout: Duration = WholeSeconds { default: 5, min: 1 }, Reload, "0.1.0";
+        /// How many other servers are tried after a failed first attempt, so 3 is at most 4
+        /// attempts. Nothing is repeated once a part of the answer has reached the client, nor what
+        /// may have begun and is not inference.
+        max_retries: u32 = Count { default: 3, max: 1000 }, Reload, "0.1.0";
+        /// After this many failed requests in a row (refused or broken connections, silence, 5xx) a
+        /// server is taken out until a health check succeeds.
+        failure_threshold: NonZeroU32 = positive(2, 1_000_000), Reload, "0.1.0";
+        /// How long a failed request is held against a server. With `enable_active_health_check`
+        /// off, also how long a server that was taken out is left alone before it is tried again.
+        auto_recovery_threshold: Duration = WholeSeconds { default: 60, min: 1 }, Reload, "0.1.0";
+        /// Whether mvllm asks each server for its health and its models. When off, servers are
+        /// taken as healthy until requests to them fail.
+        enable_active_health_check: bool = Switch { default: true }, Reload, "0.1.0";
+        /// A server whose mean answer time to the last `health_check_window_size` health checks
+        /// is above this is unhealthy.
+        health_check_max_response_time: Duration = Seconds { default: 10.0, min: 0.1 }, Reload, "0.1.0";
+        /// A server that answered less than this part of its last `health_check_window_size`
+        /// health checks is unhealthy.
+        health_check_min_success_rate: f64 = Ratio { default: 0.8 }, Reload, "0.1.0";
+        /// How many health checks the two rules above look back at.
+        health_check_window_size: NonZeroU32 = positive(10, 10_000), Reload, "0.1.0";
+        /// A server that failed this many health checks in a row is unhealthy.
+        health_check_consecutive_failures: NonZeroU32 = positive(3, 1_000_000), Reload, "0.1.0";
+        /// How long a connection to a server may take to open. A host that is down often does
+        /// not refuse but stays silent; this bounds what such an attempt costs.
+        connect_timeout: Duration = Seconds { default: 2.0, min: 0.01 }, Reload, "0.2.0";
+        /// How long an unused connection to a server is kept for the next request; 0 keeps none.
+        /// vLLM closes idle connections after 5 s (`VLLM_HTTP_TIMEOUT_KEEP_ALIVE` in vLLM's
+        /// `envs.py`, handed to uvicorn). Stay below that: a request sent just as the server
+        /// closes is lost, and one that may have been read cannot be repeated.
+        upstream_idle_timeout: Duration = Seconds { default: 4.0, min: 0.0 }, Reload, "0.2.0";
+        /// Largest request body that is accepted; larger ones are refused with 413. The default
+        /// is 64 MiB, which leaves room for several images in one chat request.
+        max_body_bytes: usize = Bytes { default: 64 * 1024 * 1024 }, Reload, "0.2.0";
+        /// vLLM routes outside the OpenAI interface that are passed on. Routes that control a
+        /// server (such as `/sleep`, `/pause`, `/reset_prefix_cache`) stay closed unless listed.
+        /// An entry is one path, or with `*` at its end every path that begins so.
+        open_paths: Vec<PathPattern> = List {
+            of: "paths", default: Vec::<PathPattern>::new, example: "[\"/reset_prefix_cache\", \"/lora/*\"]",
+        }, Reload, "0.2.0";
+        /// Web origins whose pages may call mvllm from a browser (CORS); `"*"` is any, an empty
+        /// list none.
+        cors_origins: Vec<Origin> = List {
+            of: "web origins", default: || vec![Origin::Any], example: "[\"https://chat.example.com\"]",
+        }, Reload, "0.2.0";
+        /// Threads that carry requests; 0 is one per processor core.
+        data_threads: u32 = Count { default: 0, max: 1024 }, Restart, "0.2.0";
+    }
+}

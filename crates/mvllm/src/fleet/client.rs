@@ -1,0 +1,95 @@
+//! Asks one server small questions over a connection that it keeps.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HOST, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use mvllm_core::health::Fault;
+use tokio::time::timeout;
+
+use crate::upstream::{Connection, Target, connect};
+use std::sync::Arc;
+
+/// An answer longer than this is cut off there. A server with eight data-parallel ranks and ten
+/// models stays under 1 MiB.
+const ANSWER_MAX: usize = 4 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Client {
+    target: Arc<Target>,
+    kept: Option<Connection>,
+}
+
+impl Client {
+    pub(super) fn new(target: Arc<Target>) -> Self {
+        Self { target, kept: None }
+    }
+
+    /// `GET path`, answered whole within `limit`.
+    pub(super) async fn get(
+        &mut self,
+        path: &'static str,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), Fault> {
+        // A request that is given up here takes its connection with it.
+        timeout(limit, self.ask(path, limit)).await.unwrap_or(Err(Fault::Silent))
+    }
+
+    async fn ask(
+        &mut self,
+        path: &'static str,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), Fault> {
+        if let Some(connection) = self.kept.take() {
+            // The server may have closed it meanwhile; then a new one decides.
+            if let Ok(answer) = self.ask_over(connection, path).await {
+                return Ok(answer);
+            }
+        }
+        let connection = connect(&self.target, limit).await.map_err(|_| Fault::Unreachable)?;
+        self.ask_over(connection, path).await
+    }
+
+    async fn ask_over(
+        &mut self,
+        mut connection: Connection,
+        path: &'static str,
+    ) -> Result<(StatusCode, Bytes), Fault> {
+        connection.sender.ready().await.map_err(|error| fault(&error))?;
+        let mut request = Request::new(Full::default());
+        let path = PathAndQuery::from_static(path);
+        *request.uri_mut() = self.target.uri(&path).map_err(|_| Fault::Malformed)?;
+        request.headers_mut().insert(HOST, self.target.authority.clone());
+        request.headers_mut().insert("accept", HeaderValue::from_static("*/*"));
+        let answer = connection.sender.send_request(request).await;
+        let (head, body) = answer.map_err(|error| fault(&error))?.into_parts();
+        let body = read(body).await.map_err(|error| fault(&error))?;
+        if let Some(body) = body {
+            self.kept = Some(connection);
+            return Ok((head.status, body));
+        }
+        Err(Fault::Malformed)
+    }
+}
+
+/// The whole body; `None` if it is too long to be an honest answer.
+async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            whole.extend_from_slice(&data);
+        }
+        if whole.len() > ANSWER_MAX {
+            return Ok(None);
+        }
+    }
+    Ok(Some(whole.freeze()))
+}
+
+fn fault(error: &hyper::Error) -> Fault {
+    if error.is_parse() { Fault::Malformed } else { Fault::Reset }
+}

@@ -1,0 +1,9 @@
+//! Knowing the fleet: one task owns what is known, and each server has two observers that go and
+//! look, on a schedule of their own, so that a slow server delays nobody.
+
+mod client;
+mod news;
+mod observers;
+mod task;
+
+pub(crate) use task::{Command, FleetTask};

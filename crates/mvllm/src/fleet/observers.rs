@@ -1,0 +1,206 @@
+//! The eyes on one server: its metrics twice a second, its health and its models at each check.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mvllm_core::exposition::{self, Scrape};
+use mvllm_core::fleet::Event;
+use mvllm_core::health::{Check, Fault, Health};
+use mvllm_core::ledger::Ledger;
+use mvllm_core::load::Sample;
+use mvllm_core::snapshot::{Models, ServerKey, ServerView};
+use serde::Deserialize;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+
+use super::client::Client;
+use super::task::Command;
+use crate::board::Board;
+use crate::clock::Clock;
+use crate::upstream::Target;
+
+/// As in 0.1.0: often enough for the load of other routers, seldom enough for vLLM, which takes
+/// about a millisecond to render its metrics.
+const SCRAPE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A scrape that takes longer is given up; as in 0.1.0.
+const SCRAPE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Watches one server until dropped.
+#[derive(Debug)]
+pub(super) struct Observers {
+    _tasks: JoinSet<()>,
+}
+
+/// What both observers of a server share.
+#[derive(Debug, Clone)]
+pub(super) struct Sight {
+    pub(super) key: ServerKey,
+    pub(super) target: Arc<Target>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) board: Arc<Board>,
+    pub(super) clock: Clock,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+impl Observers {
+    pub(super) fn start(sight: &Sight) -> Self {
+        let check_now = Arc::new(Notify::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(scrape_forever(sight.clone(), Arc::clone(&check_now)));
+        tasks.spawn(check_forever(sight.clone(), check_now));
+        Self { _tasks: tasks }
+    }
+}
+
+impl Sight {
+    async fn tell(&self, event: Event) {
+        // An error means that the fleet task has ended, and this will in a moment.
+        let _ = self.commands.send(Command::Learnt(event)).await;
+    }
+
+    fn health(&self) -> Option<Health> {
+        self.view().map(|view| view.health)
+    }
+
+    /// Where nobody checks, the operator's word on a server's models stands.
+    fn models_are_declared(&self) -> bool {
+        self.view().is_some_and(|view| view.spec.declared_models.is_some())
+    }
+
+    fn view(&self) -> Option<Arc<ServerView>> {
+        let published = self.board.read();
+        published.fleet.servers.iter().find(|server| server.key == self.key).cloned()
+    }
+}
+
+async fn scrape_forever(sight: Sight, check_now: Arc<Notify>) {
+    let mut client = Client::new(Arc::clone(&sight.target));
+    let mut tokens = TokenCounters::default();
+    let mut schedule = interval(SCRAPE_INTERVAL);
+    schedule.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        schedule.tick().await;
+        let (sent_at, own_in_flight) = (sight.clock.now(), sight.ledger.in_flight());
+        match client.get("/metrics", SCRAPE_LIMIT).await {
+            Ok((status, text)) => {
+                if seems_back(sight.health()) {
+                    check_now.notify_one();
+                }
+                let scrape = exposition::parse(if status.is_success() { &text } else { b"" });
+                if tokens.moved(&scrape) {
+                    sight.ledger.note_progress(sight.clock.now());
+                }
+                if let Some(sample) = sample(&scrape, sent_at, own_in_flight) {
+                    let event = Event::Scraped(sight.key, sample, scrape.process_max_fds);
+                    sight.tell(event).await;
+                }
+            }
+            Err(Fault::Unreachable) => sight.tell(Event::ScrapeRefused(sight.key)).await,
+            // Metrics may be slow, broken or absent on a server that answers requests well.
+            Err(_) => {}
+        }
+    }
+}
+
+/// A server that was not there and now answers anything is worth a check at once. Not so one that
+/// was ejected for what it did to requests: it would be back after each failure within the second.
+fn seems_back(health: Option<Health>) -> bool {
+    matches!(health, Some(Health::Unproven | Health::Ejected { cause: Fault::Unreachable, .. }))
+}
+
+fn sample(
+    scrape: &Scrape,
+    sent_at: mvllm_core::time::Timestamp,
+    own_in_flight: u32,
+) -> Option<Sample> {
+    scrape.has_load().then(|| Sample {
+        sent_at,
+        own_in_flight,
+        running: scrape.running.unwrap_or(0) as f64,
+        waiting: scrape.waiting.unwrap_or(0) as f64,
+        kv_cache_usage: scrape.kv_cache_usage.unwrap_or(0.0),
+    })
+}
+
+/// The server's own account of the tokens it has worked on; while it moves, the server works.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct TokenCounters {
+    prompt: Option<u64>,
+    generation: Option<u64>,
+}
+
+impl TokenCounters {
+    fn moved(&mut self, scrape: &Scrape) -> bool {
+        let latest = Self { prompt: scrape.prompt_tokens, generation: scrape.generation_tokens };
+        let moved = *self != latest;
+        *self = latest;
+        moved
+    }
+}
+
+async fn check_forever(sight: Sight, check_now: Arc<Notify>) {
+    let mut client = Client::new(Arc::clone(&sight.target));
+    loop {
+        let settings = sight.board.read().settings.tuning.clone();
+        let next = Instant::now() + settings.health_check_interval;
+        let limit = settings.health_check_timeout;
+        if settings.enable_active_health_check {
+            let (check, models) = check(&mut client, &sight, limit).await;
+            if let Some(models) = models {
+                // First what it serves, then that it is well: its first request may be the next.
+                sight.tell(Event::ModelsLearnt(sight.key, models)).await;
+            }
+            sight.tell(Event::Checked(sight.key, check)).await;
+        } else if !sight.models_are_declared()
+            && let Ok(Some(models)) = models(&mut client, limit).await
+        {
+            sight.tell(Event::ModelsLearnt(sight.key, models)).await;
+        }
+        // Either is a reason to look again.
+        let _ = timeout_at(next, check_now.notified()).await;
+    }
+}
+
+/// `/health` decides; a server without that path is well if it lists its models. (0.1.0 asked the
+/// second question after every bad answer to the first, and so believed dead engines.)
+async fn check(client: &mut Client, sight: &Sight, limit: Duration) -> (Check, Option<Models>) {
+    let begun = sight.clock.now();
+    let health = client.get("/health", limit).await;
+    let took = sight.clock.now().since(begun);
+    let found = match health {
+        Ok((status, _)) if status.is_success() => Ok(()),
+        Ok((status, _)) if status == 404 || status == 405 => {
+            let listed = models(client, limit).await;
+            return match listed {
+                Ok(models) => (Check { took, found: Ok(()) }, models),
+                Err(fault) => (Check { took, found: Err(fault) }, None),
+            };
+        }
+        Ok((status, _)) => Err(Fault::Status(status.as_u16())),
+        Err(fault) => Err(fault),
+    };
+    let models = if found.is_ok() { models(client, limit).await.ok().flatten() } else { None };
+    (Check { took, found }, models)
+}
+
+#[derive(Deserialize)]
+struct ModelList {
+    data: Vec<ModelCard>,
+}
+
+#[derive(Deserialize)]
+struct ModelCard {
+    id: String,
+}
+
+/// What the server says it serves; `None` if it answers, but not with a list.
+async fn models(client: &mut Client, limit: Duration) -> Result<Option<Models>, Fault> {
+    let (status, body) = client.get("/v1/models", limit).await?;
+    if !status.is_success() {
+        return Err(Fault::Status(status.as_u16()));
+    }
+    let list = serde_json::from_slice::<ModelList>(&body).ok();
+    Ok(list.map(|list| Models::new(list.data.into_iter().map(|card| card.id.into()))))
+}

@@ -1,0 +1,172 @@
+//! The one writer: applies what was learnt to the fleet, in order, and publishes the outcome.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mvllm_core::fleet::{Change, Event, Fleet};
+use mvllm_core::health::HealthRules;
+use mvllm_core::load::Capacity;
+use mvllm_core::snapshot::{Models, ServerKey, ServerSpec};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::error;
+
+use super::news;
+use super::observers::{Observers, Sight};
+use crate::board::{Board, Published};
+use crate::clock::Clock;
+use crate::config::{ServerSettings, Settings};
+use crate::upstream::Target;
+
+/// How often time itself is an event.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the fleet task is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Something was learnt about a server.
+    Learnt(Event),
+    /// New settings, already parsed and judged, are to apply from now on.
+    Configure(Arc<Settings>),
+}
+
+#[derive(Debug)]
+pub(crate) struct FleetTask {
+    fleet: Fleet,
+    settings: Arc<Settings>,
+    targets: Arc<HashMap<ServerKey, Arc<Target>>>,
+    observers: HashMap<ServerKey, Observers>,
+    board: Arc<Board>,
+    clock: Clock,
+    commands: mpsc::Sender<Command>,
+}
+
+impl FleetTask {
+    /// The fleet of `settings`; its servers are known and published, and not yet observed.
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        board: Arc<Board>,
+        clock: Clock,
+        commands: mpsc::Sender<Command>,
+    ) -> Self {
+        Self {
+            fleet: Fleet::new(rules(&settings)),
+            settings,
+            targets: Arc::default(),
+            observers: HashMap::new(),
+            board,
+            clock,
+            commands,
+        }
+    }
+
+    /// Runs until both channels are closed.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut evidence: mpsc::Receiver<Event>,
+    ) {
+        self.configure(Arc::clone(&self.settings));
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Learnt(event)) => self.learn(event),
+                    Some(Command::Configure(settings)) => self.configure(settings),
+                    None => break,
+                },
+                event = evidence.recv() => match event {
+                    Some(event) => self.learn(event),
+                    None => break,
+                },
+                _ = ticks.tick() => self.learn(Event::Tick),
+            }
+        }
+    }
+
+    fn learn(&mut self, event: Event) {
+        let changes = self.fleet.apply(event, self.clock.now());
+        changes.iter().for_each(news::tell);
+        self.publish();
+    }
+
+    fn configure(&mut self, settings: Arc<Settings>) {
+        let specs = settings.servers.iter().map(spec).collect();
+        let event = Event::Configured(specs, rules(&settings));
+        self.settings = settings;
+        let changes = self.fleet.apply(event, self.clock.now());
+        changes.iter().for_each(news::tell);
+        self.retarget();
+        // First published, then observed: an observer reads the settings from the board.
+        self.publish();
+        for change in changes {
+            match change {
+                Change::Added(key, _) => self.observe(key),
+                Change::Removed(key, _) => drop(self.observers.remove(&key)),
+                Change::Health { .. } | Change::Models(..) => {}
+            }
+        }
+    }
+
+    /// Works out where the servers are. The fleet keeps them in the order of the settings.
+    fn retarget(&mut self) {
+        let snapshot = self.fleet.snapshot();
+        let mut targets = HashMap::new();
+        for (view, server) in snapshot.servers.iter().zip(&self.settings.servers) {
+            let known = self.targets.get(&view.key).map(|target| Ok(Arc::clone(target)));
+            match known.unwrap_or_else(|| Target::new(&server.url).map(Arc::new)) {
+                Ok(target) => drop(targets.insert(view.key, target)),
+                Err(reason) => error!(server = %server.url, "unusable address: {reason}"),
+            }
+        }
+        self.targets = Arc::new(targets);
+    }
+
+    fn observe(&mut self, key: ServerKey) {
+        let Some(target) = self.targets.get(&key) else { return };
+        let snapshot = self.fleet.snapshot();
+        let Some(view) = snapshot.servers.iter().find(|view| view.key == key) else { return };
+        let sight = Sight {
+            key,
+            target: Arc::clone(target),
+            ledger: Arc::clone(&view.ledger),
+            board: Arc::clone(&self.board),
+            clock: self.clock,
+            commands: self.commands.clone(),
+        };
+        self.observers.insert(key, Observers::start(&sight));
+    }
+
+    fn publish(&self) {
+        self.board.publish(Published {
+            fleet: self.fleet.snapshot(),
+            targets: Arc::clone(&self.targets),
+            settings: Arc::clone(&self.settings),
+        });
+    }
+}
+
+fn spec(server: &ServerSettings) -> ServerSpec {
+    let declared = &server.supported_models;
+    ServerSpec {
+        url: server.url.as_str().into(),
+        capacity: Capacity::new(server.max_concurrent_requests),
+        declared_models: (!declared.is_empty())
+            .then(|| Models::new(declared.iter().map(|name| name.as_str().into()))),
+    }
+}
+
+fn rules(settings: &Settings) -> HealthRules {
+    let tuning = &settings.tuning;
+    HealthRules {
+        active_checks: tuning.enable_active_health_check,
+        failure_threshold: tuning.failure_threshold.get(),
+        recovery_after: tuning.auto_recovery_threshold,
+        consecutive_failures: tuning.health_check_consecutive_failures.get(),
+        min_success_rate: tuning.health_check_min_success_rate,
+        max_response_time: tuning.health_check_max_response_time,
+        window: tuning.health_check_window_size.get() as usize,
+    }
+}

@@ -1,0 +1,16 @@
+//! mvllm: one OpenAI-compatible endpoint for a fleet of vLLM servers.
+//!
+//! This is the program around [`mvllm_core`], which decides: sockets, files, clocks. ARCHITECTURE.md
+//! at the root of the repository says what lives where and how a request travels.
+
+mod admin;
+mod app;
+mod board;
+pub mod cli;
+mod clock;
+pub mod config;
+mod fleet;
+mod listen;
+mod proxy;
+mod telemetry;
+mod upstream;

@@ -1,0 +1,89 @@
+//! The listening socket, and accepting on it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tracing::warn;
+
+use crate::proxy::DataThreads;
+
+/// Connections that may wait to be accepted. The kernel caps it at its own `somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Accepting fails when the process is out of file descriptors. They come back when connections
+/// end; until then there is nothing to do but to wait a little.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why mvllm cannot listen where it was told to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error(
+        "port {port} on {host} is in use. Another mvllm, or another program, listens there: stop it, \
+         or choose another port with --port."
+    )]
+    InUse { host: String, port: u16 },
+    #[error("no permission to listen on port {port}: choose one from 1024 up with --port.")]
+    Denied { port: u16 },
+    #[error("cannot listen on {host}, port {port}: {source}. Choose another address with --host.")]
+    Other { host: String, port: u16, source: io::Error },
+}
+
+/// Listens on `host` (a name or an address) and `port` (0: any that is free).
+pub(crate) fn listen(host: &str, port: u16) -> Result<TcpListener, ListenError> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    resolve(bare, port).and_then(bind).map_err(|source| {
+        let host = host.to_owned();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::InUse { host, port },
+            io::ErrorKind::PermissionDenied => ListenError::Denied { port },
+            _ => ListenError::Other { host, port, source },
+        }
+    })
+}
+
+fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let mut addresses = (host, port).to_socket_addrs()?;
+    addresses.next().ok_or_else(|| io::Error::other("the name has no address"))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // So that a restart need not wait for the old connections' TIME_WAIT to pass.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts for ever, and hands each connection to a data thread.
+pub(crate) async fn accept_forever(listener: tokio::net::TcpListener, threads: &DataThreads) {
+    loop {
+        match listener.accept().await.and_then(|(stream, _)| prepared(stream)) {
+            Ok(stream) => threads.hand_over(stream),
+            Err(error) if is_the_clients_affair(&error) => {}
+            Err(error) => {
+                warn!("cannot accept connections for a moment: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn prepared(stream: tokio::net::TcpStream) -> io::Result<std::net::TcpStream> {
+    // Else the second chunk of a stream waits for the client's acknowledgement of the first.
+    stream.set_nodelay(true)?;
+    stream.into_std()
+}
+
+fn is_the_clients_affair(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidInput, NotConnected,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | InvalidInput | NotConnected
+    )
+}

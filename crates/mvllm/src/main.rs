@@ -1,0 +1,7 @@
+//! The `mvllm` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mvllm::cli::main()
+}

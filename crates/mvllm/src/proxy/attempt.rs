@@ -1,0 +1,275 @@
+//! One try at one server: send the request and wait for the first thing worth passing on.
+//!
+//! That is not the response head. vLLM sends `200` and the headers as soon as it has tokenised the
+//! prompt, while the request still waits for its turn; a server that dies then has promised
+//! everything and delivered nothing. So the head is held until the body has begun: the first event
+//! of a stream, the first bytes of anything else, and all of a body that is short enough to hold.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
+use http::response::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use mvllm_core::attempt::{Failure, Replay, Verdict, judge};
+use mvllm_core::choice::Candidate;
+use mvllm_core::dialect::{Dialect, Ending, Progress};
+use mvllm_core::route::Route;
+
+use super::data_thread::DataThread;
+use super::headers;
+use super::relay::Relay;
+use super::silence::{Silence, TooSilent};
+use super::stream::{AnswerStream, Step};
+use crate::board::Published;
+use crate::upstream::{Lease, Target, connect};
+
+/// A body that is not an event stream and at most this long is held until it is all there: its
+/// client can use no part of it, and until then another server can be asked.
+const WHOLE_MAX: usize = 1024 * 1024;
+
+/// Keep-alive comments and announcements are held until the first event; a server that sends more
+/// of them than this is taken at its word.
+const HELD_MAX: usize = 1024 * 1024;
+
+/// A request, ready to be sent as often as needed.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) method: Method,
+    pub(super) path: PathAndQuery,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) route: Route,
+    pub(super) upgrade: Option<HeaderValue>,
+}
+
+/// What the client is to get.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) head: Parts,
+    pub(super) body: AnswerBody,
+}
+
+#[derive(Debug)]
+pub(super) enum AnswerBody {
+    /// A response.
+    Relay(Relay),
+    /// 101: from here on the connection speaks another protocol.
+    Upgraded { server: hyper::upgrade::OnUpgrade, lease: Lease, candidate: Candidate },
+}
+
+/// An attempt that brought nothing to pass on, unless nobody does better.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    pub(super) detail: String,
+    /// The server's own words, if it had any.
+    pub(super) answer: Option<(Parts, Bytes)>,
+}
+
+impl Failed {
+    fn new(failure: Failure, detail: &dyn Display) -> Self {
+        Self { failure, detail: detail.to_string(), answer: None }
+    }
+}
+
+impl From<TooSilent> for Failed {
+    fn from(silence: TooSilent) -> Self {
+        Self::new(Failure::Silent, &silence)
+    }
+}
+
+impl Prepared {
+    pub(super) fn replay(&self) -> Replay {
+        Replay::of(self.route, self.method.as_str())
+    }
+
+    fn request(&self, target: &Target) -> Result<Request<Full<Bytes>>, http::Error> {
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = target.uri(&self.path)?;
+        let mut headers = self.headers.clone();
+        headers::for_server(&mut headers, target.authority.clone());
+        if let Some(protocol) = &self.upgrade {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, protocol.clone());
+        }
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+/// Tries. The candidate's place is held by whatever comes of it.
+pub(super) async fn attempt(
+    thread: &Arc<DataThread>,
+    prepared: &Prepared,
+    candidate: Candidate,
+    published: &Published,
+) -> Result<Answered, Failed> {
+    let Some(target) = published.targets.get(&candidate.server.key) else {
+        return Err(Failed::new(Failure::Unreachable, &"the server has just been removed"));
+    };
+    let mut silence = Silence::begin(
+        thread.clock,
+        published.settings.tuning.request_timeout,
+        Arc::clone(candidate.reservation.ledger()),
+    );
+    let limit = published.settings.tuning.connect_timeout;
+    let mut idle = thread.pool.take(candidate.server.key);
+    loop {
+        let reused = idle.is_some();
+        let connection = match idle.take() {
+            Some(connection) => connection,
+            None => connect(target, limit)
+                .await
+                .map_err(|error| Failed::new(Failure::Unreachable, &error))?,
+        };
+        let lease = Lease::new(candidate.server.key, connection, Arc::clone(&thread.pool));
+        match send(prepared, target, lease, &mut silence).await {
+            Ok((lease, response)) => {
+                return receive(thread, prepared, candidate, silence, lease, response).await;
+            }
+            // The server closed the idle connection just as it was used (uvicorn does after 5 s).
+            // Nothing of an answer was seen, so that is no failure of the server: once more on a
+            // new connection.
+            Err(SendFailed::Connection { unsent, .. })
+                if reused && (unsent || prepared.replay() == Replay::Safe) => {}
+            Err(SendFailed::Connection { error, .. }) => {
+                let failure = if error.is_parse() { Failure::Malformed } else { Failure::Lost };
+                return Err(Failed::new(failure, &error));
+            }
+            Err(SendFailed::Silent(silent)) => return Err(silent.into()),
+            Err(SendFailed::Request(error)) => {
+                return Err(Failed::new(Failure::Unreachable, &error));
+            }
+        }
+    }
+}
+
+enum SendFailed {
+    Connection { error: hyper::Error, unsent: bool },
+    Silent(TooSilent),
+    Request(http::Error),
+}
+
+async fn send(
+    prepared: &Prepared,
+    target: &Target,
+    mut lease: Lease,
+    silence: &mut Silence,
+) -> Result<(Lease, Response<Incoming>), SendFailed> {
+    let request = prepared.request(target).map_err(SendFailed::Request)?;
+    let sender = &mut lease.connection().sender;
+    let answer = silence.bound(async {
+        let ready = sender.ready().await;
+        ready.map_err(|error| SendFailed::Connection { error, unsent: true })?;
+        sender.try_send_request(request).await.map_err(SendFailed::from)
+    });
+    match answer.await {
+        Ok(Ok(response)) => Ok((lease, response)),
+        Ok(Err(failed)) => Err(failed),
+        Err(silent) => Err(SendFailed::Silent(silent)),
+    }
+}
+
+impl From<TrySendError<Request<Full<Bytes>>>> for SendFailed {
+    fn from(mut failed: TrySendError<Request<Full<Bytes>>>) -> Self {
+        let unsent = failed.take_message().is_some();
+        Self::Connection { error: failed.into_error(), unsent }
+    }
+}
+
+async fn receive(
+    thread: &Arc<DataThread>,
+    prepared: &Prepared,
+    candidate: Candidate,
+    mut silence: Silence,
+    lease: Lease,
+    mut response: Response<Incoming>,
+) -> Result<Answered, Failed> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let server = hyper::upgrade::on(&mut response);
+        let (head, _) = response.into_parts();
+        return Ok(Answered { head, body: AnswerBody::Upgraded { server, lease, candidate } });
+    }
+    silence.broken();
+    let (head, incoming) = response.into_parts();
+    let mut stream = AnswerStream::new(incoming, event_dialect(&head, prepared.route.dialect()));
+    if let Some(failure) = hold(&mut stream, &head, &mut silence).await? {
+        let detail = format!("{} {failure:?}", head.status);
+        let answer = stream.is_complete().then(|| (head, stream.contents()));
+        if answer.is_some() {
+            lease.finish(thread.clock.now());
+        }
+        return Err(Failed { failure, detail, answer });
+    }
+    let Candidate { server, reservation } = candidate;
+    let relay = Relay::new(stream, silence, lease, reservation, server, Arc::clone(thread));
+    Ok(Answered { head, body: AnswerBody::Relay(relay) })
+}
+
+/// Holds the answer until it is worth passing on. Some failure, if that never comes.
+async fn hold(
+    stream: &mut AnswerStream,
+    head: &Parts,
+    silence: &mut Silence,
+) -> Result<Option<Failure>, Failed> {
+    let status = head.status.as_u16();
+    if status == 429 || status >= 500 {
+        hold_while(stream, silence, |stream| stream.buffered() < WHOLE_MAX).await?;
+        return Ok(match judge(status, &stream.contents()) {
+            Verdict::Failed(failure) => Some(failure),
+            Verdict::Deliver => None,
+        });
+    }
+    if !stream.has_events() {
+        let short = stream.exact_size().is_some_and(|size| size <= WHOLE_MAX as u64);
+        hold_while(stream, silence, |stream| short || stream.buffered() == 0).await?;
+        return Ok(None);
+    }
+    hold_while(stream, silence, |stream| !has_begun(stream) && stream.buffered() < HELD_MAX)
+        .await?;
+    match stream.progress() {
+        Progress::Failed(failure) if !failure.after_output && failure.blames_server() => {
+            hold_while(stream, silence, |stream| stream.buffered() < HELD_MAX).await?;
+            Ok(Some(Failure::ErrorEvent))
+        }
+        _ if stream.is_complete() && stream.ending() == Ending::Cut => {
+            Err(Failed::new(Failure::Lost, &"the stream ended before its first event"))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn has_begun(stream: &AnswerStream) -> bool {
+    !matches!(stream.progress(), Progress::Silent | Progress::Announced)
+}
+
+async fn hold_while(
+    stream: &mut AnswerStream,
+    silence: &mut Silence,
+    more: impl Fn(&AnswerStream) -> bool,
+) -> Result<(), Failed> {
+    while !stream.is_complete() && more(stream) {
+        match silence.bound(stream.step()).await? {
+            // A comment that only keeps the connection alive does not break the silence.
+            Step::Bytes if stream.has_events() && !has_begun(stream) => {}
+            Step::Bytes | Step::End => silence.broken(),
+            Step::Break(error) => return Err(Failed::new(Failure::Lost, &error)),
+        }
+    }
+    Ok(())
+}
+
+fn event_dialect(head: &Parts, dialect: Dialect) -> Option<Dialect> {
+    const EVENT_STREAM: &[u8] = b"text/event-stream";
+    let kind = head.headers.get(CONTENT_TYPE)?.as_bytes();
+    let is_stream = kind.len() >= EVENT_STREAM.len()
+        && kind[..EVENT_STREAM.len()].eq_ignore_ascii_case(EVENT_STREAM);
+    (is_stream && head.status.is_success()).then_some(dialect)
+}

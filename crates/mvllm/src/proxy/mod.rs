@@ -1,0 +1,20 @@
+//! The data path: from a client's connection to a server's, and back.
+
+mod attempt;
+mod body;
+mod connections;
+mod cors;
+mod data_thread;
+mod dispatch;
+mod headers;
+mod refuse;
+mod relay;
+mod reply;
+mod service;
+mod silence;
+mod stream;
+mod upgrade;
+
+pub(crate) use data_thread::{DataThread, DataThreads};
+pub(crate) use refuse::Refused;
+pub(crate) use reply::Reply;

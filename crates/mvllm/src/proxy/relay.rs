@@ -1,0 +1,138 @@
+//! A server's answer on its way to the client.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::SizeHint;
+use mvllm_core::dialect::Ending;
+use mvllm_core::health::Fault;
+use mvllm_core::ledger::Reservation;
+use mvllm_core::snapshot::ServerView;
+use tracing::warn;
+
+use super::data_thread::DataThread;
+use super::reply::Broken;
+use super::silence::Silence;
+use super::stream::{AnswerStream, Step};
+use crate::upstream::Lease;
+
+/// Passes chunks on as the client takes them. Owns the place at the server: it is given back when
+/// the last byte has passed, or when the client leaves and hyper drops this.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    stream: AnswerStream,
+    silence: Silence,
+    state: State,
+    server: Arc<ServerView>,
+    thread: Arc<DataThread>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The server is still sending. Dropping the lease closes the connection, which makes vLLM
+    /// abort the request.
+    Open { lease: Lease, _reservation: Reservation },
+    /// All has been received; what is ready is still to be passed on.
+    Complete,
+    /// It broke; what is ready is to be passed on, and then the connection to be broken.
+    Broken { why: &'static str, flushed: bool },
+}
+
+impl Relay {
+    pub(super) fn new(
+        stream: AnswerStream,
+        silence: Silence,
+        lease: Lease,
+        reservation: Reservation,
+        server: Arc<ServerView>,
+        thread: Arc<DataThread>,
+    ) -> Self {
+        let state = State::Open { lease, _reservation: reservation };
+        let mut relay = Self { stream, silence, state, server, thread };
+        relay.note_completion();
+        relay
+    }
+
+    pub(super) fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            if let Some(chunk) = self.stream.pop() {
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+            match &mut self.state {
+                State::Open { .. } => ready!(self.poll_server(cx)),
+                State::Complete => return Poll::Ready(None),
+                State::Broken { flushed: flushed @ false, .. } => {
+                    // hyper forgets what it has not written yet when a body fails: let it write
+                    // first.
+                    *flushed = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                State::Broken { why, .. } => return Poll::Ready(Some(Err(Broken(why)))),
+            }
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.state, State::Complete) && self.stream.buffered() == 0
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.stream.size_hint()
+    }
+
+    fn poll_server(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.stream.poll_step(cx) {
+            Poll::Pending => {
+                ready!(self.silence.poll_exceeded(cx));
+                self.cut(Fault::Silent, "the server fell silent");
+            }
+            Poll::Ready(Step::Bytes) => {
+                self.silence.broken();
+                self.note_completion();
+            }
+            Poll::Ready(Step::End) => self.complete(),
+            Poll::Ready(Step::Break(_)) => {
+                self.cut(Fault::Reset, "the connection to the server broke");
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// With a known length the last byte tells; nobody will ask for more.
+    fn note_completion(&mut self) {
+        if self.stream.is_complete() && matches!(self.state, State::Open { .. }) {
+            self.complete();
+        }
+    }
+
+    fn complete(&mut self) {
+        match self.stream.ending() {
+            Ending::Cut => {
+                self.cut(Fault::Reset, "the server ended the stream without finishing it");
+            }
+            Ending::Failed(failure) if failure.blames_server() => {
+                self.thread.report_failure(self.server.key, Fault::ErrorEvent);
+                self.release_connection();
+            }
+            Ending::Failed(_) | Ending::Complete => self.release_connection(),
+        }
+    }
+
+    fn release_connection(&mut self) {
+        if let State::Open { lease, .. } = std::mem::replace(&mut self.state, State::Complete) {
+            lease.finish(self.thread.clock.now());
+        }
+    }
+
+    fn cut(&mut self, fault: Fault, why: &'static str) {
+        warn!(server = %self.server.spec.url, "an answer broke off: {why}");
+        self.thread.report_failure(self.server.key, fault);
+        self.stream.append_cut_event(&format!("The answer broke off: {why}."));
+        self.state = State::Broken { why, flushed: false };
+    }
+}

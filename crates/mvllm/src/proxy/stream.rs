@@ -1,0 +1,174 @@
+//! The body of a server's answer as it comes in, sorted into what may be passed on and what not yet.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, SizeHint};
+use hyper::body::Incoming;
+use mvllm_core::dialect::{Dialect, Ending, Progress, StreamWatch};
+
+/// An event that is longer is passed on in pieces; after that a break can no longer be told to the
+/// client within the stream, only by breaking its connection.
+const EVENT_MAX: usize = 1024 * 1024;
+
+/// An answer's body. Of an event stream only whole events become ready, so that a broken one can be
+/// ended with an event of our own.
+#[derive(Debug)]
+pub(super) struct AnswerStream {
+    incoming: Incoming,
+    events: Option<Box<StreamWatch>>,
+    ready: VecDeque<Bytes>,
+    ready_bytes: usize,
+    held_back: Vec<Bytes>,
+    within_event: bool,
+    ended: bool,
+}
+
+/// What polling brought.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Bytes, though perhaps none that may be passed on yet.
+    Bytes,
+    /// The body ended as HTTP has it.
+    End,
+    /// The body broke off.
+    Break(hyper::Error),
+}
+
+impl AnswerStream {
+    /// `event_dialect` is that of an event stream; other bodies have none.
+    pub(super) fn new(incoming: Incoming, event_dialect: Option<Dialect>) -> Self {
+        Self {
+            incoming,
+            events: event_dialect.map(|dialect| Box::new(StreamWatch::new(dialect))),
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            held_back: Vec::new(),
+            within_event: false,
+            ended: false,
+        }
+    }
+
+    pub(super) async fn step(&mut self) -> Step {
+        std::future::poll_fn(|cx| self.poll_step(cx)).await
+    }
+
+    pub(super) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            None => {
+                self.ended = true;
+                self.release();
+                Poll::Ready(Step::End)
+            }
+            Some(Err(error)) => Poll::Ready(Step::Break(error)),
+            Some(Ok(frame)) => {
+                // Trailers do not travel: no vLLM API has any.
+                if let Ok(data) = frame.into_data() {
+                    self.take_in(data);
+                }
+                Poll::Ready(Step::Bytes)
+            }
+        }
+    }
+
+    /// The next bytes that may be passed on.
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        let chunk = self.ready.pop_front()?;
+        self.ready_bytes -= chunk.len();
+        Some(chunk)
+    }
+
+    /// A copy of all that is held, for who must read it before anybody else does.
+    pub(super) fn contents(&self) -> Bytes {
+        match (&self.held_back[..], self.ready.len()) {
+            ([], 0) => Bytes::new(),
+            ([], 1) => self.ready[0].clone(),
+            _ => self.ready.iter().chain(&self.held_back).flatten().copied().collect(),
+        }
+    }
+
+    /// Whether the body is a stream of events.
+    pub(super) fn has_events(&self) -> bool {
+        self.events.is_some()
+    }
+
+    /// The length of the whole body, if the server has said it.
+    pub(super) fn exact_size(&self) -> Option<u64> {
+        self.incoming.size_hint().exact().map(|rest| rest + self.ready_bytes as u64)
+    }
+
+    /// How much waits to be passed on, or for the rest of its event.
+    pub(super) fn buffered(&self) -> usize {
+        self.ready_bytes + self.held_back.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// Whether the last byte has come in.
+    pub(super) fn is_complete(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
+    }
+
+    /// How far an event stream has come; any other body counts as begun with its first byte.
+    pub(super) fn progress(&self) -> Progress {
+        match &self.events {
+            Some(events) => events.progress(),
+            None if self.ready.is_empty() => Progress::Silent,
+            None => Progress::Started,
+        }
+    }
+
+    /// What an end without an error of the connection means at this point.
+    pub(super) fn ending(&self) -> Ending {
+        self.events.as_ref().map_or(Ending::Complete, |events| events.ending())
+    }
+
+    /// Makes ready the event that tells the client, in its API's terms, that the stream broke.
+    /// Whatever is left of an unfinished event is dropped.
+    pub(super) fn append_cut_event(&mut self, message: &str) {
+        self.held_back.clear();
+        let event = self.events.as_ref().and_then(|events| events.cut_event(message));
+        if let Some(event) = event.filter(|_| !self.within_event) {
+            self.make_ready(event.into());
+        }
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        if self.events.is_some() {
+            return SizeHint::default();
+        }
+        self.exact_size().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
+    fn take_in(&mut self, mut data: Bytes) {
+        let Some(events) = &mut self.events else { return self.make_ready(data) };
+        let complete = events.feed(&data).complete;
+        let too_long = events.pending() > EVENT_MAX;
+        if complete > 0 {
+            self.release();
+            self.within_event = false;
+            let whole = data.split_to(complete);
+            self.make_ready(whole);
+        }
+        if !data.is_empty() {
+            self.held_back.push(data);
+        }
+        if too_long {
+            self.release();
+            self.within_event = true;
+        }
+    }
+
+    fn release(&mut self) {
+        for part in std::mem::take(&mut self.held_back) {
+            self.make_ready(part);
+        }
+    }
+
+    fn make_ready(&mut self, data: Bytes) {
+        if !data.is_empty() {
+            self.ready_bytes += data.len();
+            self.ready.push_back(data);
+        }
+    }
+}

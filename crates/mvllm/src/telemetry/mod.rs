@@ -1,0 +1,3 @@
+//! What mvllm says about itself.
+
+pub(crate) mod logs;

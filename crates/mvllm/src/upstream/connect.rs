@@ -1,0 +1,88 @@
+//! Opening one connection: resolve, connect, TLS where asked for, HTTP/1.1.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::target::Target;
+use super::tls;
+use crate::config::url::{Host, Scheme};
+
+/// A connection whose peer has vanished without a word is found by the kernel after
+/// 15 s + 3 x 5 s, whatever else mvllm believes of the server.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why no connection came about.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("no connection within {0:?}")]
+    TimedOut(Duration),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("HTTP: {0}")]
+    Http(#[from] hyper::Error),
+}
+
+/// An open connection. Dropping it closes the socket at once, so a request that nobody waits for
+/// any more is aborted at the server, too.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) sender: http1::SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Connects within `limit`.
+pub(crate) async fn connect(target: &Target, limit: Duration) -> Result<Connection, ConnectError> {
+    timeout(limit, open(target)).await.unwrap_or(Err(ConnectError::TimedOut(limit)))
+}
+
+async fn open(target: &Target) -> Result<Connection, ConnectError> {
+    let stream = dial(target).await?;
+    // Without it the kernel holds back the second half of a small request for up to 40 ms.
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive.with_retries(3))?;
+    match target.scheme {
+        Scheme::Http => handshake(TokioIo::new(stream)).await,
+        Scheme::Https => {
+            let name = target.certificate_name().map_err(io::Error::other)?;
+            handshake(TokioIo::new(tls::wrap(stream, name).await?)).await
+        }
+    }
+}
+
+async fn dial(target: &Target) -> io::Result<TcpStream> {
+    match &target.host {
+        Host::Name(name) => TcpStream::connect((name.as_str(), target.port)).await,
+        Host::V4(ip) => TcpStream::connect((*ip, target.port)).await,
+        Host::V6(ip) => TcpStream::connect((*ip, target.port)).await,
+    }
+}
+
+async fn handshake<T>(io: T) -> Result<Connection, ConnectError>
+where
+    T: Read + Write + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(io).await?;
+    let driver = tokio::spawn(async move {
+        // How it ended is told to whoever holds the sender, or the body.
+        let _ = connection.with_upgrades().await;
+    });
+    Ok(Connection { sender, driver })
+}
