@@ -8,6 +8,8 @@ use crate::route::Route;
 pub enum Failure {
     /// No connection came about; the request was not sent.
     Unreachable,
+    /// This machine is at a limit of its own, like that of open files; the request was not sent.
+    OwnLimit,
     /// The connection broke before the answer, or before the answer's first event.
     Lost,
     /// Silence for longer than the limit, from a server without progress.
@@ -23,7 +25,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What it says of the server's health: nothing, if the server is merely full.
+    /// What it says of the server's health: nothing, if the server is merely full, or if it was
+    /// never asked.
     pub const fn fault(self) -> Option<Fault> {
         match self {
             Self::Unreachable => Some(Fault::Unreachable),
@@ -32,7 +35,7 @@ impl Failure {
             Self::ServerError(status) => Some(Fault::Status(status)),
             Self::ErrorEvent => Some(Fault::ErrorEvent),
             Self::Malformed => Some(Fault::Malformed),
-            Self::Overloaded(_) => None,
+            Self::Overloaded(_) | Self::OwnLimit => None,
         }
     }
 
@@ -43,7 +46,7 @@ impl Failure {
 
     /// Whether the server may have acted on the request before it failed.
     const fn may_have_begun(self) -> bool {
-        !matches!(self, Self::Unreachable | Self::Overloaded(_))
+        !matches!(self, Self::Unreachable | Self::OwnLimit | Self::Overloaded(_))
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::health::Health;
 use crate::ledger::Reservation;
 use crate::policy::Policy;
-use crate::snapshot::{ServerKey, ServerView, Snapshot};
+use crate::snapshot::{Admission, ServerKey, ServerView, Snapshot};
 use crate::time::Timestamp;
 
 /// A decision that was beaten to its place is taken anew this often; then the place is taken
@@ -144,7 +144,7 @@ enum Serves {
 }
 
 fn tier(server: &ServerView, serves: Serves, tried: &Tried, now: Timestamp) -> Option<Tier> {
-    if serves == Serves::No || tried.contains(server.key) {
+    if serves == Serves::No || server.admission != Admission::Open || tried.contains(server.key) {
         return None;
     }
     match server.health {
@@ -168,7 +168,9 @@ struct Verdicts {
 impl Verdicts {
     fn note(&mut self, server: &ServerView, serves: Serves) {
         self.may_serve |= serves != Serves::No;
-        self.unproven |= serves != Serves::No && server.health == Health::Unproven;
+        self.unproven |= serves != Serves::No
+            && server.admission == Admission::Open
+            && server.health == Health::Unproven;
     }
 
     fn settle<T>(&self, best: Vec<T>, tier: Tier) -> Result<Vec<T>, Refusal> {

@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use crate::health::{Check, Fault, Health, HealthRecord, HealthRules};
 use crate::ledger::Ledger;
-use crate::load::Sample;
-use crate::snapshot::{ModelTable, Models, ServerKey, ServerSpec, ServerView, Snapshot};
+use crate::load::Reading;
+use crate::snapshot::{Admission, ModelTable, Models, ServerKey, ServerSpec, ServerView, Snapshot};
 use crate::time::Timestamp;
 
 /// Something that was learnt about the fleet.
@@ -18,7 +18,7 @@ pub enum Event {
     /// An active check ended.
     Checked(ServerKey, Check),
     /// A scrape brought load figures.
-    Scraped(ServerKey, Sample, Option<u64>),
+    Scraped(ServerKey, Reading),
     /// Nobody accepts connections where the metrics should be.
     ScrapeRefused(ServerKey),
     /// The server listed its models.
@@ -27,6 +27,8 @@ pub enum Event {
     RequestFailed(ServerKey, Fault),
     /// A request was answered by a server under suspicion.
     RequestSucceeded(ServerKey),
+    /// The operator lets the servers of this address have new requests, or no more.
+    Admission(Arc<str>, Admission),
     /// Time passed.
     Tick,
 }
@@ -47,6 +49,8 @@ pub enum Change {
         /// After.
         to: Health,
     },
+    /// The operator's word on a server changed.
+    Admission(Arc<str>, Admission),
     /// A server serves other models than it did.
     Models(Arc<str>, Models),
 }
@@ -77,13 +81,14 @@ impl Fleet {
         match event {
             Event::Configured(specs, rules) => self.configure(specs, rules, now),
             Event::Checked(key, check) => self.checked(key, check, now),
-            Event::Scraped(key, sample, max_fds) => self.scraped(key, sample, max_fds),
+            Event::Scraped(key, reading) => self.scraped(key, reading),
             Event::ModelsLearnt(key, models) => self.models_learnt(key, models, now),
             Event::ScrapeRefused(key) => self.request_failed(key, Fault::Unreachable, now),
             Event::RequestFailed(key, fault) => self.request_failed(key, fault, now),
             Event::RequestSucceeded(key) => {
                 self.change_health(key, |health, _| health.request_succeeded())
             }
+            Event::Admission(url, admission) => self.admit(&url, admission),
             Event::Tick => self.tick(now),
         }
     }
@@ -132,10 +137,10 @@ impl Fleet {
             key,
             health: health.state(),
             figures: health.figures(),
+            admission: Admission::Open,
             models_updated: models.as_ref().map(|_| now),
             models,
-            sample: None,
-            process_max_fds: None,
+            reading: None,
             ledger: Arc::new(Ledger::default()),
             spec: Arc::new(spec),
         };
@@ -154,12 +159,9 @@ impl Fleet {
         self.change_health(key, |health, rules| health.request_failed(fault, rules, now))
     }
 
-    fn scraped(&mut self, key: ServerKey, sample: Sample, max_fds: Option<u64>) -> Vec<Change> {
+    fn scraped(&mut self, key: ServerKey, reading: Reading) -> Vec<Change> {
         if let Some(member) = self.member(key) {
-            member.edit(|view| {
-                view.sample = Some(sample);
-                view.process_max_fds = max_fds;
-            });
+            member.edit(|view| view.reading = Some(reading));
         }
         Vec::new()
     }
@@ -177,6 +179,18 @@ impl Fleet {
         }
         self.rebuild_models();
         alloc::vec![Change::Models(url, models)]
+    }
+
+    fn admit(&mut self, url: &str, admission: Admission) -> Vec<Change> {
+        let of_url = |member: &&mut Member| {
+            *member.view.spec.url == *url && member.view.admission != admission
+        };
+        let mut changes = Vec::new();
+        for member in self.members.iter_mut().filter(of_url) {
+            member.edit(|view| view.admission = admission);
+            changes.push(Change::Admission(Arc::clone(&member.view.spec.url), admission));
+        }
+        changes
     }
 
     fn tick(&mut self, now: Timestamp) -> Vec<Change> {

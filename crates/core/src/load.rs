@@ -41,6 +41,32 @@ pub struct Sample {
     pub kv_cache_usage: f64,
 }
 
+/// All that one scrape brought.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading {
+    /// The load.
+    pub sample: Sample,
+    /// Counters that only grow, until the server is started again.
+    pub counters: Counters,
+    /// `process_max_fds`, as 0.1.0's dashboards expect it.
+    pub process_max_fds: Option<u64>,
+}
+
+/// A server's own counters; `None` where its version has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Tokens of prompts, cached or not.
+    pub prompt_tokens: Option<u64>,
+    /// Tokens generated.
+    pub generation_tokens: Option<u64>,
+    /// Tokens looked up in the prefix cache.
+    pub prefix_cache_queries: Option<u64>,
+    /// Tokens found there.
+    pub prefix_cache_hits: Option<u64>,
+    /// Requests thrown out of the batch to make room, and computed again.
+    pub preemptions: Option<u64>,
+}
+
 /// What a server is believed to be doing now.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {

@@ -97,24 +97,66 @@ fn is_versioned(path: &str) -> bool {
     digits > 0 && rest.as_bytes().get(digits) == Some(&b'/')
 }
 
-/// Dot segments, plain or percent-encoded, empty segments and backslashes: `/v1/../sleep` is under
-/// `/v1/` for us, and `/sleep` for a proxy in front of the server that tidies paths (RFC 3986,
-/// section 5.2.4).
+/// Dot segments and the separators around them, plain or percent-encoded, empty segments and
+/// backslashes: `/v1/..%2fsleep` is under `/v1/` for us, and `/sleep` for a proxy in front of the
+/// server that decodes and tidies paths (RFC 3986, section 5.2.4).
 fn is_ambiguous(path: &str) -> bool {
-    path.contains('\\') || path.contains("//") || path.split('/').any(is_dot_segment)
+    if path.contains('\\') || path.contains("//") {
+        return true;
+    }
+    let mut rest = path.as_bytes();
+    let mut segment = Segment::Empty;
+    while let Some((unit, after)) = next_unit(rest) {
+        match unit {
+            Unit::Separator if segment.is_dots() => return true,
+            Unit::Separator => segment = Segment::Empty,
+            Unit::Dot => segment = segment.with_dot(),
+            Unit::Other => segment = Segment::Name,
+        }
+        rest = after;
+    }
+    segment.is_dots()
 }
 
-fn is_dot_segment(segment: &str) -> bool {
-    let mut rest = segment.as_bytes();
-    let mut dots = 0;
-    while !rest.is_empty() {
-        rest = match rest {
-            [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
-            _ => return false,
-        };
-        dots += 1;
+/// A byte of a path, decoded as far as it matters here.
+enum Unit {
+    Separator,
+    Dot,
+    Other,
+}
+
+fn next_unit(path: &[u8]) -> Option<(Unit, &[u8])> {
+    Some(match path {
+        [b'/', rest @ ..]
+        | [b'%', b'2', b'f' | b'F', rest @ ..]
+        | [b'%', b'5', b'c' | b'C', rest @ ..] => (Unit::Separator, rest),
+        [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => (Unit::Dot, rest),
+        [_, rest @ ..] => (Unit::Other, rest),
+        [] => return None,
+    })
+}
+
+/// What a segment has been so far.
+#[derive(Clone, Copy)]
+enum Segment {
+    Empty,
+    OneDot,
+    TwoDots,
+    Name,
+}
+
+impl Segment {
+    fn with_dot(self) -> Self {
+        match self {
+            Self::Empty => Self::OneDot,
+            Self::OneDot => Self::TwoDots,
+            Self::TwoDots | Self::Name => Self::Name,
+        }
     }
-    matches!(dots, 1 | 2)
+
+    fn is_dots(self) -> bool {
+        matches!(self, Self::OneDot | Self::TwoDots)
+    }
 }
 
 #[cfg(test)]
@@ -180,10 +222,15 @@ mod tests {
             "/v1//x",
             "/v1/..\\sleep",
             "/v1/..",
+            "/v1/..%2fsleep",
+            "/v1/x%2F..%2f..%2fsleep",
+            "/v1/..%5csleep",
+            "/v1/%2e%2e%2Fsleep",
         ] {
             assert_eq!(route(path), Route::Ambiguous, "{path}");
         }
         assert_eq!(route("/v1/models/org/model..name"), Route::Inference(Dialect::Opaque));
         assert_eq!(route("/v1/files/..."), Route::Other);
+        assert_eq!(route("/v1/models/org%2Fname"), Route::Inference(Dialect::Opaque));
     }
 }

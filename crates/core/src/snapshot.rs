@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::health::{Health, HealthFigures};
 use crate::ledger::Ledger;
-use crate::load::{Capacity, Load, Sample};
+use crate::load::{Capacity, Load, Reading, Sample};
 use crate::time::Timestamp;
 
 /// Names a server for as long as the process lives; never used again for another.
@@ -51,6 +51,18 @@ impl Models {
     }
 }
 
+/// Whether the operator lets a server have new requests. What it has, it finishes in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Admission {
+    /// As a matter of course.
+    #[default]
+    Open,
+    /// No new ones: it is to be spared for a while.
+    Cordoned,
+    /// No new ones: it is to be emptied, and somebody waits for that.
+    Draining,
+}
+
 /// One server at one moment.
 #[derive(Debug, Clone)]
 pub struct ServerView {
@@ -62,28 +74,38 @@ pub struct ServerView {
     pub health: Health,
     /// Why.
     pub figures: HealthFigures,
+    /// Whether the operator lets it have any.
+    pub admission: Admission,
     /// What it serves; `None` as long as it has not said.
     pub models: Option<Models>,
     /// When it last said so.
     pub models_updated: Option<Timestamp>,
     /// The latest scrape that held load figures.
-    pub sample: Option<Sample>,
-    /// `process_max_fds`, as 0.1.0's dashboards expect it.
-    pub process_max_fds: Option<u64>,
+    pub reading: Option<Reading>,
     /// The live account; the only part that changes under the reader.
     pub ledger: Arc<Ledger>,
 }
 
 impl ServerView {
+    /// Whether requests go there as a matter of course.
+    pub fn is_routable(&self) -> bool {
+        self.admission == Admission::Open && self.health.is_routable()
+    }
+
+    /// The load figures of the latest scrape.
+    pub fn sample(&self) -> Option<&Sample> {
+        self.reading.as_ref().map(|reading| &reading.sample)
+    }
+
     /// Its load at this very moment, and the count of own requests on which that is based.
     pub fn load(&self, now: Timestamp) -> (Load, u32) {
         let seen = self.ledger.in_flight();
-        (Load::estimate(self.sample.as_ref(), seen, now), seen)
+        (Load::estimate(self.sample(), seen, now), seen)
     }
 
     /// Whether it answers scrapes no more, though it used to: stopped, or too busy to breathe.
     pub fn has_fallen_silent(&self, now: Timestamp) -> bool {
-        self.sample.is_some_and(|sample| now.since(sample.sent_at) > crate::load::SAMPLE_LIFETIME)
+        self.sample().is_some_and(|sample| now.since(sample.sent_at) > crate::load::SAMPLE_LIFETIME)
     }
 }
 
@@ -117,6 +139,11 @@ impl ModelTable {
     /// Positions of the servers that list `model`; `None` if none does.
     pub fn servers_of(&self, model: &str) -> Option<&[u32]> {
         self.by_name.get(model).map(AsRef::as_ref)
+    }
+
+    /// The name itself, if any server lists it.
+    pub fn known(&self, model: &str) -> Option<&Arc<str>> {
+        self.by_name.get_key_value(model).map(|(name, _)| name)
     }
 
     /// All names, sorted.

@@ -6,16 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mvllm_core::fleet::Event;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::board::Board;
 use crate::clock::Clock;
-use crate::config::{Loaded, WatchEvent, watch};
+use crate::config::{Loaded, WatchEvent, watch as watch_file};
 use crate::fleet::{Command, FleetTask};
 use crate::listen::accept_forever;
 use crate::proxy::{DataThread, DataThreads};
+use crate::status::Collector;
+use crate::telemetry::events::RecentEvents;
+use crate::traffic::Traffic;
 
 /// News that may wait for the fleet task. When more has piled up, observers wait, and data threads
 /// go on without telling.
@@ -30,6 +32,7 @@ pub(crate) struct App {
     listener: TcpListener,
     config_path: Arc<Path>,
     loaded: Loaded,
+    events: RecentEvents,
     seed: u64,
 }
 
@@ -43,14 +46,16 @@ pub(crate) struct Signals {
 }
 
 impl App {
-    /// A router for the servers of `loaded`, which was read from `config_path`. `seed` decides ties.
+    /// A router for the servers of `loaded`, which was read from `config_path`. `events` are shown
+    /// to whoever looks at its status; `seed` decides ties.
     pub(crate) fn new(
         listener: TcpListener,
         config_path: Arc<Path>,
         loaded: Loaded,
+        events: RecentEvents,
         seed: u64,
     ) -> Self {
-        Self { listener, config_path, loaded, seed }
+        Self { listener, config_path, loaded, events, seed }
     }
 
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
@@ -65,18 +70,23 @@ impl App {
         let board = Arc::new(Board::new(Arc::clone(&settings)));
         let (commands, commands_in) = mpsc::channel(INBOX);
         let (evidence, evidence_in) = mpsc::channel(INBOX);
-        let threads = start_threads(
-            settings.tuning.data_threads as usize,
-            &board,
-            clock,
-            &evidence,
-            self.seed,
-        )?;
+        let traffic = Arc::new(Traffic::default());
+        let mut collector =
+            Collector::new(Arc::clone(&board), Arc::clone(&traffic), self.events, clock);
+        let (reports, status) = watch::channel(Arc::new(collector.report()));
+        tokio::spawn(collector.run(reports));
+        let state = |nth| {
+            let (board, traffic) = (Arc::clone(&board), Arc::clone(&traffic));
+            let (status, evidence) = (status.clone(), evidence.clone());
+            DataThread::new(board, clock, traffic, status, evidence, self.seed ^ nth)
+        };
+        let count = data_threads(settings.tuning.data_threads);
+        let threads = DataThreads::start((0..count).map(state).collect())?;
         let fleet = FleetTask::new(settings, Arc::clone(&board), clock, commands.clone());
         tokio::spawn(fleet.run(commands_in, evidence_in));
         let (events, events_in) = mpsc::channel(1);
-        tokio::spawn(watch(self.config_path, self.loaded, signals.reload, events));
-        tokio::spawn(reload_forever(events_in, commands));
+        tokio::spawn(watch_file(self.config_path, self.loaded, signals.reload, events));
+        tokio::spawn(reload_forever(events_in, commands, board));
 
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         tokio::select! {
@@ -89,38 +99,40 @@ impl App {
     }
 }
 
-fn start_threads(
-    wanted: usize,
-    board: &Arc<Board>,
-    clock: Clock,
-    evidence: &mpsc::Sender<Event>,
-    seed: u64,
-) -> io::Result<DataThreads> {
-    let count = match wanted {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        wanted => wanted,
-    };
-    let state = |nth| DataThread::new(Arc::clone(board), clock, evidence.clone(), seed ^ nth);
-    DataThreads::start((0..count as u64).map(state).collect())
+/// As many as configured; 0 is one per core.
+fn data_threads(configured: u32) -> u64 {
+    match configured {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+        count => count.into(),
+    }
 }
 
-async fn reload_forever(mut events: mpsc::Receiver<WatchEvent>, commands: mpsc::Sender<Command>) {
+async fn reload_forever(
+    mut events: mpsc::Receiver<WatchEvent>,
+    commands: mpsc::Sender<Command>,
+    board: Arc<Board>,
+) {
     while let Some(event) = events.recv().await {
         match event {
             WatchEvent::Reloaded { ref settings, ref warnings, .. } => {
-                info!("configuration reloaded: {event}");
-                if !warnings.is_empty() {
-                    warn!("{warnings}");
+                match warnings.is_empty() {
+                    true => info!("{event}"),
+                    false => warn!("{event}"),
                 }
+                board.reloads.note_applied();
                 let settings = Arc::clone(settings);
                 if commands.send(Command::Configure(settings)).await.is_err() {
                     return;
                 }
             }
-            WatchEvent::Rejected(ref report) => {
-                error!("configuration not reloaded, the last good one stays in force:\n{report}");
+            WatchEvent::Rejected(_) => {
+                board.reloads.note_rejected();
+                error!("{event}");
             }
-            WatchEvent::Restored => info!("{event}"),
+            WatchEvent::Restored => {
+                board.reloads.note_restored();
+                info!("{event}");
+            }
         }
     }
 }

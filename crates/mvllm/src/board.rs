@@ -9,6 +9,7 @@ use mvllm_core::snapshot::{ServerKey, Snapshot};
 use tokio::sync::watch;
 
 use crate::config::Settings;
+use crate::reloads::Reloads;
 use crate::upstream::Target;
 
 /// One consistent view.
@@ -24,12 +25,18 @@ pub(crate) struct Published {
 pub(crate) struct Board {
     latest: ArcSwap<Published>,
     changes: watch::Sender<()>,
+    /// How changes of the configuration fared.
+    pub(crate) reloads: Reloads,
 }
 
 impl Board {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
         let published = Published { fleet: Snapshot::default(), targets: Arc::default(), settings };
-        Self { latest: ArcSwap::from_pointee(published), changes: watch::Sender::new(()) }
+        Self {
+            latest: ArcSwap::from_pointee(published),
+            changes: watch::Sender::new(()),
+            reloads: Reloads::default(),
+        }
     }
 
     /// The latest view. Cheap; not to be held across an await.

@@ -12,5 +12,8 @@ pub mod config;
 mod fleet;
 mod listen;
 mod proxy;
+mod reloads;
+mod status;
 mod telemetry;
+mod traffic;
 mod upstream;

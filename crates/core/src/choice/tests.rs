@@ -1,8 +1,8 @@
 use super::*;
 use crate::health::{Fault, HealthFigures};
 use crate::ledger::Ledger;
-use crate::load::{Capacity, Sample};
-use crate::snapshot::{ModelTable, Models, ServerSpec};
+use crate::load::{Capacity, Counters, Reading, Sample};
+use crate::snapshot::{Admission, ModelTable, Models, ServerSpec};
 use core::num::NonZeroU32;
 use core::time::Duration;
 use proptest::prelude::*;
@@ -12,6 +12,7 @@ const EJECTED: Health = Health::Ejected { since: Timestamp::ZERO, cause: Fault::
 #[derive(Debug, Clone)]
 struct Server {
     health: Health,
+    admission: Admission,
     models: Option<Vec<&'static str>>,
     capacity: u32,
     running: f64,
@@ -21,6 +22,7 @@ struct Server {
 fn server() -> Server {
     Server {
         health: Health::Healthy,
+        admission: Admission::Open,
         models: Some(alloc::vec!["m"]),
         capacity: 4,
         running: 0.0,
@@ -54,15 +56,19 @@ fn view(nth: usize, server: &Server) -> Arc<ServerView> {
         spec: Arc::new(spec),
         health: server.health,
         figures,
+        admission: server.admission,
         models: server
             .models
             .as_ref()
             .map(|names| Models::new(names.iter().map(|name| Arc::from(*name)))),
         models_updated: None,
-        sample: Some(sample),
-        process_max_fds: None,
+        reading: Some(reading(sample)),
         ledger: Arc::new(Ledger::default()),
     })
+}
+
+fn reading(sample: Sample) -> Reading {
+    Reading { sample, counters: Counters::default(), process_max_fds: None }
 }
 
 fn snapshot(servers: &[Server]) -> Snapshot {
@@ -120,6 +126,17 @@ fn ejected_servers_are_the_last_resort() {
 }
 
 #[test]
+fn a_cordoned_server_gets_nothing_not_even_as_a_last_resort() {
+    let cordoned = Server { admission: Admission::Cordoned, ..server() };
+    let draining = Server { admission: Admission::Draining, ..server() };
+    let busy = Server { running: 99.0, ..server() };
+    check(&[cordoned.clone(), draining.clone(), busy], Some("m"), Ok(2));
+    check(&[cordoned.clone(), draining], Some("m"), Err(Refusal::Exhausted));
+    let out = Server { health: EJECTED, ..cordoned };
+    check(&[out], Some("m"), Err(Refusal::Exhausted));
+}
+
+#[test]
 fn a_last_resort_is_not_tried_once_somebody_has_answered() {
     let out = Server { health: EJECTED, ..server() };
     let snapshot = snapshot(&[server(), out]);
@@ -152,7 +169,7 @@ fn a_server_whose_scrapes_have_stopped_is_avoided_but_not_given_up() {
     let late = Timestamp::after_start(Duration::from_secs(60));
     let fresh = {
         let mut fresh = (*view(1, &Server { running: 50.0, ..server() })).clone();
-        fresh.sample = fresh.sample.map(|sample| Sample { sent_at: late, ..sample });
+        fresh.reading = fresh.sample().map(|sample| reading(Sample { sent_at: late, ..*sample }));
         Arc::new(fresh)
     };
     let views: Vec<_> = snapshot.servers.iter().cloned().chain([fresh]).collect();
@@ -216,6 +233,7 @@ fn any_server() -> impl Strategy<Value = Server> {
     (health, models, 1u32..20, 0u32..30, 0u32..30).prop_map(
         |(health, models, capacity, running, waiting)| Server {
             health,
+            admission: Admission::Open,
             models,
             capacity,
             running: running.into(),

@@ -86,6 +86,18 @@ fn one_address_twice_is_two_servers() {
 }
 
 #[test]
+fn the_operators_word_on_a_server_survives_a_reload() {
+    let mut fleet = fleet(&["http://a", "http://b"]);
+    let draining = Event::Admission("http://b".into(), Admission::Draining);
+    let told = fleet.apply(draining, at(1));
+    assert_eq!(told, [Change::Admission("http://b".into(), Admission::Draining)]);
+    configure(&mut fleet, &["http://b", "http://a"]);
+    let admissions: Vec<_> = fleet.snapshot().servers.iter().map(|s| s.admission).collect();
+    assert_eq!(admissions, [Admission::Draining, Admission::Open]);
+    assert_eq!(fleet.apply(Event::Admission("http://c".into(), Admission::Open), at(2)), []);
+}
+
+#[test]
 fn a_change_of_health_is_told_once() {
     let mut fleet = fleet(&["http://a"]);
     let a = key(&fleet, 0);

@@ -86,7 +86,7 @@ fn describe(server: &ServerView, clock: Clock) -> Server {
     let figures = &server.figures;
     Server {
         url: server.spec.url.to_string(),
-        healthy: server.health.is_routable(),
+        healthy: server.is_routable(),
         health_status: status_word(server.health),
         last_check: figures.last_check.map(|at| iso(at, clock)),
         consecutive_failures: figures.consecutive_failures,

@@ -70,21 +70,24 @@ fn describe(server: &ServerView, clock: Clock) -> Server {
     // Both are whole numbers; only their type is not.
     let current_load = (running + waiting) as u64;
     let max_capacity = u64::from(server.spec.capacity.get());
-    let sample = server.sample;
+    let sample = server.sample();
     Server {
         url: server.spec.url.to_string(),
         current_load,
         max_capacity,
         available_capacity: max_capacity.saturating_sub(current_load),
         utilization_percent: percent(current_load, max_capacity).min(100.0),
-        status: server.health.is_routable(),
+        status: server.is_routable(),
         health_status: status_word(server.health),
         last_updated: iso(sample.map_or(Timestamp::ZERO, |sample| sample.sent_at), clock),
         detailed_metrics: Metrics {
             num_requests_running: sample.map_or(0, |sample| sample.running as u64),
             num_requests_waiting: sample.map_or(0, |sample| sample.waiting as u64),
             gpu_cache_usage_perc: sample.map_or(0.0, |sample| sample.kv_cache_usage),
-            process_max_fds: server.process_max_fds.unwrap_or(0),
+            process_max_fds: server
+                .reading
+                .and_then(|reading| reading.process_max_fds)
+                .unwrap_or(0),
         },
     }
 }

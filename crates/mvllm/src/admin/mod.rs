@@ -2,8 +2,10 @@
 //!
 //! Computed from the latest published view; no request here ever waits for a server.
 
+pub(crate) mod control;
 mod health;
 mod load_stats;
+mod metrics;
 mod models;
 mod wall;
 
@@ -15,8 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::board::Published;
-use crate::clock::Clock;
-use crate::proxy::{Refused, Reply};
+use crate::proxy::{DataThread, Refused, Reply};
 
 /// The endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) enum Endpoint {
     Models,
     Live,
     Ready,
+    Metrics,
+    Status,
 }
 
 impl Endpoint {
@@ -42,21 +45,29 @@ impl Endpoint {
             "/v1/models" => Self::Models,
             "/livez" => Self::Live,
             "/readyz" => Self::Ready,
+            "/metrics" => Self::Metrics,
+            "/status" => Self::Status,
             _ => return None,
         };
         let reads = method == Method::GET || method == Method::HEAD;
         Some(if reads { Ok(endpoint) } else { Err(Refused::Method { allow: "GET, HEAD" }) })
     }
 
-    pub(crate) fn answer(self, published: &Published, clock: Clock) -> Response<Reply> {
+    pub(crate) fn answer(self, published: &Published, thread: &DataThread) -> Response<Reply> {
+        let clock = thread.clock;
         match self {
-            Self::Root => json(StatusCode::OK, &root()),
-            Self::Health => json(StatusCode::OK, &health::report(published, clock)),
-            Self::LoadStats => json(StatusCode::OK, &load_stats::report(published, clock)),
-            Self::ServerModels => json(StatusCode::OK, &models::by_server(published, clock)),
-            Self::Models => json(StatusCode::OK, &models::merged(published, clock)),
-            Self::Live => json(StatusCode::OK, &json!({"status": "alive"})),
+            Self::Root => respond(StatusCode::OK, &root()),
+            Self::Health => respond(StatusCode::OK, &health::report(published, clock)),
+            Self::LoadStats => respond(StatusCode::OK, &load_stats::report(published, clock)),
+            Self::ServerModels => respond(StatusCode::OK, &models::by_server(published, clock)),
+            Self::Models => respond(StatusCode::OK, &models::merged(published, clock)),
+            Self::Live => respond(StatusCode::OK, &json!({"status": "alive"})),
             Self::Ready => ready(published),
+            Self::Metrics => {
+                let page = metrics::render(&thread.board, &thread.traffic, clock);
+                text(metrics::CONTENT_TYPE, page)
+            }
+            Self::Status => respond(StatusCode::OK, &**thread.status.borrow()),
         }
     }
 }
@@ -68,12 +79,12 @@ fn root() -> serde_json::Value {
 /// For load balancers in front of mvllm: 200 as long as at least one server can be sent requests.
 fn ready(published: &Published) -> Response<Reply> {
     let servers = &published.fleet.servers;
-    let routable = servers.iter().filter(|server| server.health.is_routable()).count();
+    let routable = servers.iter().filter(|server| server.is_routable()).count();
     let (status, word) = match routable {
         0 => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
         _ => (StatusCode::OK, "ready"),
     };
-    json(
+    respond(
         status,
         &json!({"status": word, "routable_servers": routable, "total_servers": servers.len()}),
     )
@@ -88,10 +99,15 @@ fn status_word(health: Health) -> &'static str {
     }
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response<Reply> {
-    let text = serde_json::to_vec(body).expect("reports have string keys and finite numbers");
-    let mut response = Response::new(Reply::from(Bytes::from(text)));
+fn respond(status: StatusCode, body: &impl Serialize) -> Response<Reply> {
+    let report = serde_json::to_string(body).expect("reports have string keys");
+    let mut response = text("application/json", report);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn text(kind: &'static str, body: String) -> Response<Reply> {
+    let mut response = Response::new(Reply::from(Bytes::from(body)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 /// The union of what the servers that get requests list. The keys and the owner are 0.1.0's, the
 /// entry for an empty list as well: clients of it exist.
 pub(super) fn merged(published: &Published, clock: Clock) -> Value {
-    let servers = published.fleet.servers.iter().filter(|server| server.health.is_routable());
+    let servers = published.fleet.servers.iter().filter(|server| server.is_routable());
     let names: BTreeSet<&Arc<str>> =
         servers.filter_map(|server| server.models.as_ref()).flat_map(Models::iter).collect();
     let created = unix_seconds(Timestamp::ZERO, clock);
@@ -46,7 +46,7 @@ pub(super) fn by_server(published: &Published, clock: Clock) -> Value {
             let described = json!({
                 "supported_models": names(server.models.as_ref()),
                 "models_last_updated": server.models_updated.map(|at| iso(at, clock)),
-                "healthy": server.health.is_routable(),
+                "healthy": server.is_routable(),
             });
             (server.spec.url.to_string(), described)
         })
@@ -54,6 +54,6 @@ pub(super) fn by_server(published: &Published, clock: Clock) -> Value {
     json!({
         "servers": servers,
         "total_servers": views.len(),
-        "healthy_servers": views.iter().filter(|server| server.health.is_routable()).count(),
+        "healthy_servers": views.iter().filter(|server| server.is_routable()).count(),
     })
 }

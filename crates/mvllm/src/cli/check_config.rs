@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{CheckConfigArgs, complain, say};
+use super::{CheckConfigArgs, complain, live, say};
 use crate::config::load;
 
 pub(super) fn check_config(args: &CheckConfigArgs) -> ExitCode {
@@ -28,7 +28,7 @@ pub(super) fn check_config(args: &CheckConfigArgs) -> ExitCode {
                 )
             }));
             say(&lines.join("\n"));
-            ExitCode::SUCCESS
+            if args.live { live::check(&settings) } else { ExitCode::SUCCESS }
         }
         Err(report) => {
             say(&format!("❌ Configuration error: {report}"));

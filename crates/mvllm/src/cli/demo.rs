@@ -15,7 +15,7 @@ use super::{complain, say};
 use crate::app::App;
 use crate::config::{Report, load};
 use crate::listen::{ListenError, listen};
-use crate::telemetry::logs::{self, LogLevel};
+use crate::telemetry::logs::{self, Destinations, LogLevel};
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
@@ -43,7 +43,6 @@ enum DemoError {
 pub(super) fn demo(args: &DemoArgs) -> ExitCode {
     match prepare(args) {
         Ok((app, stage)) => {
-            logs::start(args.log_level);
             let outcome = drive(app);
             drop(stage);
             outcome
@@ -95,7 +94,8 @@ fn prepare(args: &DemoArgs) -> Result<(App, Stage), DemoError> {
     let loaded = load(&path).map_err(DemoError::Config)?;
     let address = listener.local_addr()?;
     say(&introduction(&stage.servers, &format!("http://{address}"), &path));
-    Ok((App::new(listener, path, loaded, fastrand::u64(..)), stage))
+    let logging = logs::start(args.log_level, Destinations { console: true, folder: None });
+    Ok((App::new(listener, path, loaded, logging.events, fastrand::u64(..)), stage))
 }
 
 impl SimulatedServer {

@@ -1,7 +1,9 @@
 //! The command line, with the names and the defaults of 0.1.0.
 
+mod admission;
 mod check_config;
 mod demo;
+mod live;
 mod run;
 mod sim;
 
@@ -24,8 +26,14 @@ struct Cli {
 enum Command {
     /// Run the router.
     Run(RunArgs),
-    /// Read the configuration and say what is wrong with it. Contacts no server.
+    /// Read the configuration and say what is wrong with it.
     CheckConfig(CheckConfigArgs),
+    /// Send a server no new requests.
+    Cordon(admission::AdmissionArgs),
+    /// Send a server no new requests, and see it finish those that it has.
+    Drain(admission::DrainArgs),
+    /// Send a server requests again.
+    Uncordon(admission::AdmissionArgs),
     /// Run simulated vLLM servers and the router in front of them, to try things out.
     Demo(demo::DemoArgs),
     /// Run simulated vLLM servers alone.
@@ -60,6 +68,9 @@ struct RunArgs {
     /// trace, debug, info, warning, error or critical, in any case.
     #[arg(long, env = "LOG_LEVEL", default_value = "INFO")]
     log_level: LogLevel,
+    /// Folder for the log files; `none` for no files.
+    #[arg(long, env = "LOG_DIR", default_value = "logs")]
+    log_dir: PathBuf,
     /// Show the models of each server in the monitor.
     #[arg(long, short, env = "SHOW_MODELS", value_parser = parse_switch, num_args = 0..=1,
           default_missing_value = "true", default_value = "false", require_equals = true)]
@@ -71,6 +82,10 @@ struct CheckConfigArgs {
     /// The configuration file.
     #[arg(long, env = "CONFIG_PATH", default_value = "servers.toml")]
     config: PathBuf,
+    /// Ask every server: reachability, vLLM's version, models, metrics, keep-alive. The exit status
+    /// tells whether all is well.
+    #[arg(long)]
+    live: bool,
 }
 
 /// Parses the command line and does what it says.
@@ -78,6 +93,9 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::CheckConfig(args) => check_config::check_config(&args),
+        Command::Cordon(args) => admission::order("cordon", &args),
+        Command::Drain(args) => admission::drain(&args),
+        Command::Uncordon(args) => admission::order("uncordon", &args),
         Command::Demo(args) => demo::demo(&args),
         Command::Sim(args) => sim::sim(&args),
         Command::Version => {

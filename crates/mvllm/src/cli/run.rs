@@ -1,5 +1,6 @@
 //! `mvllm run`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,8 +10,8 @@ use tracing::{info, warn};
 use super::{RunArgs, complain};
 use crate::app::{App, Signals};
 use crate::config::load;
-use crate::listen::listen;
-use crate::telemetry::logs;
+use crate::listen::{listen, raise_open_files};
+use crate::telemetry::logs::{self, Destinations};
 
 pub(super) fn run(args: RunArgs) -> ExitCode {
     let path = Arc::from(args.config);
@@ -28,21 +29,24 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    logs::start(args.log_level);
+    let folder = Some(args.log_dir.as_path()).filter(|folder| *folder != Path::new("none"));
+    let logging = logs::start(args.log_level, Destinations { console: true, folder });
     if !loaded.warnings.is_empty() {
         warn!("{}", loaded.warnings);
     }
     if args.reload {
         info!("--reload is always on: a changed configuration is applied without a restart");
     }
-    info!("{} servers in {}", loaded.settings.servers.len(), path.display());
-    drive(App::new(listener, path, loaded, fastrand::u64(..)))
+    info!("configuration: {}, servers: {}", path.display(), loaded.settings.servers.len());
+    let events = logging.events.clone();
+    drive(App::new(listener, path, loaded, events, fastrand::u64(..)))
 }
 
 /// Runs `app` until a signal ends it.
 pub(super) fn drive(app: App) -> ExitCode {
     let outcome =
         tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+            raise_open_files();
             let outcome = runtime.block_on(async {
                 let signals = Signals::default();
                 listen_to_signals(&signals)?;

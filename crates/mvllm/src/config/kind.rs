@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::lax::{number, switch, whole};
+use super::secret::Secret;
 use super::url::{ServerUrl, UrlError};
 
 /// About 31 years: "never" for every purpose, and far from where adding to a clock overflows.
@@ -81,6 +82,9 @@ pub struct Bytes {
 pub struct Ratio {
     pub default: f64,
 }
+
+/// A text that is not to be shown.
+pub struct Key;
 
 /// On or off.
 pub struct Switch {
@@ -288,6 +292,35 @@ impl Kind for Switch {
 impl Optional for Switch {
     fn default(&self) -> bool {
         self.default
+    }
+}
+
+impl Kind for Key {
+    type Value = Secret;
+
+    fn read(&self, found: &Spanned<DeValue<'_>>) -> Result<Secret, Vec<Misfit>> {
+        match found.get_ref() {
+            DeValue::String(text) => Ok(Secret::new(text)),
+            _ => Err(misfit(self, found)),
+        }
+    }
+
+    fn show(&self, value: &Secret) -> String {
+        value.to_string()
+    }
+
+    fn expected(&self) -> String {
+        "a text in quotes".into()
+    }
+
+    fn example(&self) -> String {
+        quoted("a long random text")
+    }
+}
+
+impl Optional for Key {
+    fn default(&self) -> Secret {
+        Secret::default()
     }
 }
 

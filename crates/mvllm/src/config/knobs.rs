@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use super::diff::KnobChange;
 use super::kind::{
-    Bytes, Count, Kind, List, Optional, Positive, Ratio, Seconds, Switch, Url, WholeSeconds,
+    Bytes, Count, Key, Kind, List, Optional, Positive, Ratio, Seconds, Switch, Url, WholeSeconds,
 };
 use super::origin::Origin;
 use super::path_pattern::PathPattern;
+use super::secret::Secret;
 use super::section::Section;
 use super::url::ServerUrl;
 
@@ -202,6 +203,9 @@ table! {
         cors_origins: Vec<Origin> = List {
             of: "web origins", default: || vec![Origin::Any], example: "[\"https://chat.example.com\"]",
         }, Reload, "0.2.0";
+        /// Whoever sends it as `Authorization: Bearer <key>` may cordon and drain servers, from
+        /// anywhere. Empty: anybody on this machine may, and nobody else.
+        admin_key: Secret = Key, Reload, "0.2.0";
         /// Threads that carry requests; 0 is one per processor core.
         data_threads: u32 = Count { default: 0, max: 1024 }, Restart, "0.2.0";
     }

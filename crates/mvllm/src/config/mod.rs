@@ -26,6 +26,7 @@ mod lax;
 pub mod origin;
 pub mod path_pattern;
 pub mod report;
+pub mod secret;
 mod section;
 pub mod settings;
 pub mod sighting;

@@ -1,5 +1,6 @@
 //! Asks one server small questions over a connection that it keeps.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,12 +12,20 @@ use hyper::body::Incoming;
 use mvllm_core::health::Fault;
 use tokio::time::timeout;
 
-use crate::upstream::{Connection, Target, connect};
-use std::sync::Arc;
+use crate::upstream::{ConnectError, Connection, Target, connect};
 
 /// An answer longer than this is cut off there. A server with eight data-parallel ranks and ten
 /// models stays under 1 MiB.
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// By the server's fault.
+    Fault(Fault),
+    /// It was not asked: this machine is at a limit of its own.
+    NotAsked,
+}
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -34,23 +43,23 @@ impl Client {
         &mut self,
         path: &'static str,
         limit: Duration,
-    ) -> Result<(StatusCode, Bytes), Fault> {
+    ) -> Result<(StatusCode, Bytes), Unanswered> {
         // A request that is given up here takes its connection with it.
-        timeout(limit, self.ask(path, limit)).await.unwrap_or(Err(Fault::Silent))
+        timeout(limit, self.ask(path, limit)).await.unwrap_or(Err(Unanswered::Fault(Fault::Silent)))
     }
 
     async fn ask(
         &mut self,
         path: &'static str,
         limit: Duration,
-    ) -> Result<(StatusCode, Bytes), Fault> {
+    ) -> Result<(StatusCode, Bytes), Unanswered> {
         if let Some(connection) = self.kept.take() {
             // The server may have closed it meanwhile; then a new one decides.
             if let Ok(answer) = self.ask_over(connection, path).await {
                 return Ok(answer);
             }
         }
-        let connection = connect(&self.target, limit).await.map_err(|_| Fault::Unreachable)?;
+        let connection = connect(&self.target, limit).await.map_err(|error| unconnected(&error))?;
         self.ask_over(connection, path).await
     }
 
@@ -58,11 +67,12 @@ impl Client {
         &mut self,
         mut connection: Connection,
         path: &'static str,
-    ) -> Result<(StatusCode, Bytes), Fault> {
+    ) -> Result<(StatusCode, Bytes), Unanswered> {
         connection.sender.ready().await.map_err(|error| fault(&error))?;
         let mut request = Request::new(Full::default());
         let path = PathAndQuery::from_static(path);
-        *request.uri_mut() = self.target.uri(&path).map_err(|_| Fault::Malformed)?;
+        *request.uri_mut() =
+            self.target.uri(&path).map_err(|_| Unanswered::Fault(Fault::Malformed))?;
         request.headers_mut().insert(HOST, self.target.authority.clone());
         request.headers_mut().insert("accept", HeaderValue::from_static("*/*"));
         let answer = connection.sender.send_request(request).await;
@@ -72,7 +82,7 @@ impl Client {
             self.kept = Some(connection);
             return Ok((head.status, body));
         }
-        Err(Fault::Malformed)
+        Err(Unanswered::Fault(Fault::Malformed))
     }
 }
 
@@ -90,6 +100,10 @@ async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
     Ok(Some(whole.freeze()))
 }
 
-fn fault(error: &hyper::Error) -> Fault {
-    if error.is_parse() { Fault::Malformed } else { Fault::Reset }
+fn fault(error: &hyper::Error) -> Unanswered {
+    Unanswered::Fault(if error.is_parse() { Fault::Malformed } else { Fault::Reset })
+}
+
+fn unconnected(error: &ConnectError) -> Unanswered {
+    if error.is_our_own() { Unanswered::NotAsked } else { Unanswered::Fault(Fault::Unreachable) }
 }

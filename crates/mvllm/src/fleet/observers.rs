@@ -7,14 +7,15 @@ use mvllm_core::exposition::{self, Scrape};
 use mvllm_core::fleet::Event;
 use mvllm_core::health::{Check, Fault, Health};
 use mvllm_core::ledger::Ledger;
-use mvllm_core::load::Sample;
+use mvllm_core::load::{Counters, Reading, Sample};
 use mvllm_core::snapshot::{Models, ServerKey, ServerView};
+use mvllm_core::time::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-use super::client::Client;
+use super::client::{Client, Unanswered};
 use super::task::Command;
 use crate::board::Board;
 use crate::clock::Clock;
@@ -92,12 +93,13 @@ async fn scrape_forever(sight: Sight, check_now: Arc<Notify>) {
                 if tokens.moved(&scrape) {
                     sight.ledger.note_progress(sight.clock.now());
                 }
-                if let Some(sample) = sample(&scrape, sent_at, own_in_flight) {
-                    let event = Event::Scraped(sight.key, sample, scrape.process_max_fds);
-                    sight.tell(event).await;
+                if let Some(reading) = reading(&scrape, sent_at, own_in_flight) {
+                    sight.tell(Event::Scraped(sight.key, reading)).await;
                 }
             }
-            Err(Fault::Unreachable) => sight.tell(Event::ScrapeRefused(sight.key)).await,
+            Err(Unanswered::Fault(Fault::Unreachable)) => {
+                sight.tell(Event::ScrapeRefused(sight.key)).await;
+            }
             // Metrics may be slow, broken or absent on a server that answers requests well.
             Err(_) => {}
         }
@@ -110,18 +112,23 @@ fn seems_back(health: Option<Health>) -> bool {
     matches!(health, Some(Health::Unproven | Health::Ejected { cause: Fault::Unreachable, .. }))
 }
 
-fn sample(
-    scrape: &Scrape,
-    sent_at: mvllm_core::time::Timestamp,
-    own_in_flight: u32,
-) -> Option<Sample> {
-    scrape.has_load().then(|| Sample {
+fn reading(scrape: &Scrape, sent_at: Timestamp, own_in_flight: u32) -> Option<Reading> {
+    let sample = Sample {
         sent_at,
         own_in_flight,
         running: scrape.running.unwrap_or(0) as f64,
         waiting: scrape.waiting.unwrap_or(0) as f64,
         kv_cache_usage: scrape.kv_cache_usage.unwrap_or(0.0),
-    })
+    };
+    let counters = Counters {
+        prompt_tokens: scrape.prompt_tokens,
+        generation_tokens: scrape.generation_tokens,
+        prefix_cache_queries: scrape.prefix_cache_queries,
+        prefix_cache_hits: scrape.prefix_cache_hits,
+        preemptions: scrape.preemptions,
+    };
+    let process_max_fds = scrape.process_max_fds;
+    scrape.has_load().then_some(Reading { sample, counters, process_max_fds })
 }
 
 /// The server's own account of the tokens it has worked on; while it moves, the server works.
@@ -152,7 +159,9 @@ async fn check_forever(sight: Sight, check_now: Arc<Notify>) {
                 // First what it serves, then that it is well: its first request may be the next.
                 sight.tell(Event::ModelsLearnt(sight.key, models)).await;
             }
-            sight.tell(Event::Checked(sight.key, check)).await;
+            if let Some(check) = check {
+                sight.tell(Event::Checked(sight.key, check)).await;
+            }
         } else if !sight.models_are_declared()
             && let Ok(Some(models)) = models(&mut client, limit).await
         {
@@ -164,25 +173,33 @@ async fn check_forever(sight: Sight, check_now: Arc<Notify>) {
 }
 
 /// `/health` decides; a server without that path is well if it lists its models. (0.1.0 asked the
-/// second question after every bad answer to the first, and so believed dead engines.)
-async fn check(client: &mut Client, sight: &Sight, limit: Duration) -> (Check, Option<Models>) {
+/// second question after every bad answer to the first, and so believed dead engines.) No check, if
+/// the server could not be asked.
+async fn check(
+    client: &mut Client,
+    sight: &Sight,
+    limit: Duration,
+) -> (Option<Check>, Option<Models>) {
     let begun = sight.clock.now();
     let health = client.get("/health", limit).await;
     let took = sight.clock.now().since(begun);
-    let found = match health {
-        Ok((status, _)) if status.is_success() => Ok(()),
-        Ok((status, _)) if status == 404 || status == 405 => {
-            let listed = models(client, limit).await;
-            return match listed {
-                Ok(models) => (Check { took, found: Ok(()) }, models),
-                Err(fault) => (Check { took, found: Err(fault) }, None),
-            };
+    let (found, models) = match health {
+        Ok((status, _)) if status.is_success() => {
+            (Ok(()), models(client, limit).await.ok().flatten())
         }
-        Ok((status, _)) => Err(Fault::Status(status.as_u16())),
-        Err(fault) => Err(fault),
+        Ok((status, _)) if status == 404 || status == 405 => match models(client, limit).await {
+            Ok(models) => (Ok(()), models),
+            Err(unanswered) => (Err(unanswered), None),
+        },
+        Ok((status, _)) => (Err(Unanswered::Fault(Fault::Status(status.as_u16()))), None),
+        Err(unanswered) => (Err(unanswered), None),
     };
-    let models = if found.is_ok() { models(client, limit).await.ok().flatten() } else { None };
-    (Check { took, found }, models)
+    let found = match found {
+        Ok(()) => Ok(()),
+        Err(Unanswered::Fault(fault)) => Err(fault),
+        Err(Unanswered::NotAsked) => return (None, models),
+    };
+    (Some(Check { took, found }), models)
 }
 
 #[derive(Deserialize)]
@@ -196,10 +213,10 @@ struct ModelCard {
 }
 
 /// What the server says it serves; `None` if it answers, but not with a list.
-async fn models(client: &mut Client, limit: Duration) -> Result<Option<Models>, Fault> {
+async fn models(client: &mut Client, limit: Duration) -> Result<Option<Models>, Unanswered> {
     let (status, body) = client.get("/v1/models", limit).await?;
     if !status.is_success() {
-        return Err(Fault::Status(status.as_u16()));
+        return Err(Unanswered::Fault(Fault::Status(status.as_u16())));
     }
     let list = serde_json::from_slice::<ModelList>(&body).ok();
     Ok(list.map(|list| Models::new(list.data.into_iter().map(|card| card.id.into()))))

@@ -105,7 +105,7 @@ impl FleetTask {
             match change {
                 Change::Added(key, _) => self.observe(key),
                 Change::Removed(key, _) => drop(self.observers.remove(&key)),
-                Change::Health { .. } | Change::Models(..) => {}
+                Change::Health { .. } | Change::Admission(..) | Change::Models(..) => {}
             }
         }
     }

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
 use http::response::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode};
@@ -23,11 +23,10 @@ use mvllm_core::route::Route;
 
 use super::data_thread::DataThread;
 use super::headers;
-use super::relay::Relay;
 use super::silence::{Silence, TooSilent};
 use super::stream::{AnswerStream, Step};
 use crate::board::Published;
-use crate::upstream::{Lease, Target, connect};
+use crate::upstream::{ConnectError, Lease, Target, connect};
 
 /// A body that is not an event stream and at most this long is held until it is all there: its
 /// client can use no part of it, and until then another server can be asked.
@@ -57,10 +56,19 @@ pub(super) struct Answered {
 
 #[derive(Debug)]
 pub(super) enum AnswerBody {
-    /// A response.
-    Relay(Relay),
+    /// A response, of which the beginning is held.
+    Stream(Box<Held>),
     /// 101: from here on the connection speaks another protocol.
     Upgraded { server: hyper::upgrade::OnUpgrade, lease: Lease, candidate: Candidate },
+}
+
+/// All that is needed to pass the rest of an answer on.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) stream: AnswerStream,
+    pub(super) silence: Silence,
+    pub(super) lease: Lease,
+    pub(super) candidate: Candidate,
 }
 
 /// An attempt that brought nothing to pass on, unless nobody does better.
@@ -75,6 +83,13 @@ pub(super) struct Failed {
 impl Failed {
     fn new(failure: Failure, detail: &dyn Display) -> Self {
         Self { failure, detail: detail.to_string(), answer: None }
+    }
+}
+
+impl From<ConnectError> for Failed {
+    fn from(error: ConnectError) -> Self {
+        let ours = error.is_our_own();
+        Self::new(if ours { Failure::OwnLimit } else { Failure::Unreachable }, &error)
     }
 }
 
@@ -125,9 +140,7 @@ pub(super) async fn attempt(
         let reused = idle.is_some();
         let connection = match idle.take() {
             Some(connection) => connection,
-            None => connect(target, limit)
-                .await
-                .map_err(|error| Failed::new(Failure::Unreachable, &error))?,
+            None => connect(target, limit).await?,
         };
         let lease = Lease::new(candidate.server.key, connection, Arc::clone(&thread.pool));
         match send(prepared, target, lease, &mut silence).await {
@@ -193,13 +206,20 @@ async fn receive(
     mut response: Response<Incoming>,
 ) -> Result<Answered, Failed> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if prepared.upgrade.is_none() {
+            let detail = "it changes to a protocol that nobody asked for";
+            return Err(Failed::new(Failure::Malformed, &detail));
+        }
         let server = hyper::upgrade::on(&mut response);
         let (head, _) = response.into_parts();
         return Ok(Answered { head, body: AnswerBody::Upgraded { server, lease, candidate } });
     }
     silence.broken();
     let (head, incoming) = response.into_parts();
-    let mut stream = AnswerStream::new(incoming, event_dialect(&head, prepared.route.dialect()));
+    // The answer to HEAD has the headers of a stream and none of its events.
+    let has_body = prepared.method != Method::HEAD;
+    let events = event_dialect(&head, prepared.route.dialect()).filter(|_| has_body);
+    let mut stream = AnswerStream::new(incoming, events);
     if let Some(failure) = hold(&mut stream, &head, &mut silence).await? {
         let detail = format!("{} {failure:?}", head.status);
         let answer = stream.is_complete().then(|| (head, stream.contents()));
@@ -208,9 +228,8 @@ async fn receive(
         }
         return Err(Failed { failure, detail, answer });
     }
-    let Candidate { server, reservation } = candidate;
-    let relay = Relay::new(stream, silence, lease, reservation, server, Arc::clone(thread));
-    Ok(Answered { head, body: AnswerBody::Relay(relay) })
+    let held = Held { stream, silence, lease, candidate };
+    Ok(Answered { head, body: AnswerBody::Stream(Box::new(held)) })
 }
 
 /// Holds the answer until it is worth passing on. Some failure, if that never comes.
@@ -259,17 +278,23 @@ async fn hold_while(
         match silence.bound(stream.step()).await? {
             // A comment that only keeps the connection alive does not break the silence.
             Step::Bytes if stream.has_events() && !has_begun(stream) => {}
-            Step::Bytes | Step::End => silence.broken(),
+            Step::Bytes | Step::End => {
+                silence.broken();
+            }
             Step::Break(error) => return Err(Failed::new(Failure::Lost, &error)),
         }
     }
     Ok(())
 }
 
+/// The dialect of an event stream; none of any other body, nor of one that is compressed, which
+/// nobody can read on the way.
 fn event_dialect(head: &Parts, dialect: Dialect) -> Option<Dialect> {
     const EVENT_STREAM: &[u8] = b"text/event-stream";
     let kind = head.headers.get(CONTENT_TYPE)?.as_bytes();
     let is_stream = kind.len() >= EVENT_STREAM.len()
         && kind[..EVENT_STREAM.len()].eq_ignore_ascii_case(EVENT_STREAM);
-    (is_stream && head.status.is_success()).then_some(dialect)
+    let encoding = head.headers.get(CONTENT_ENCODING).map_or(&b"identity"[..], |e| e.as_bytes());
+    let is_plain = encoding.eq_ignore_ascii_case(b"identity");
+    (is_stream && is_plain && head.status.is_success()).then_some(dialect)
 }

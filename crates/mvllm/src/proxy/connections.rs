@@ -26,9 +26,10 @@ pub(super) async fn serve_connection(
     stream: TcpStream,
     mut leaving: watch::Receiver<bool>,
 ) {
+    let Ok(peer) = stream.peer_addr() else { return };
     let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
     let builder = builder();
-    let service = service_fn(move |request| serve(Arc::clone(&thread), request));
+    let service = service_fn(move |request| serve(Arc::clone(&thread), peer, request));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

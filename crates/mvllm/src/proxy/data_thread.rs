@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use tracing::{info, warn};
 use super::connections::serve_connection;
 use crate::board::Board;
 use crate::clock::Clock;
+use crate::status::StatusReport;
+use crate::traffic::Traffic;
 use crate::upstream::Pool;
 
 /// How often idle connections are looked through.
@@ -29,6 +32,9 @@ const POOL_SWEEP: Duration = Duration::from_millis(500);
 pub(crate) struct DataThread {
     pub(crate) board: Arc<Board>,
     pub(crate) clock: Clock,
+    pub(crate) traffic: Arc<Traffic>,
+    /// The latest report of all there is to see.
+    pub(crate) status: watch::Receiver<Arc<StatusReport>>,
     pub(super) pool: Arc<Pool>,
     evidence: mpsc::Sender<Event>,
     random: Mutex<fastrand::Rng>,
@@ -38,11 +44,13 @@ impl DataThread {
     pub(crate) fn new(
         board: Arc<Board>,
         clock: Clock,
+        traffic: Arc<Traffic>,
+        status: watch::Receiver<Arc<StatusReport>>,
         evidence: mpsc::Sender<Event>,
         seed: u64,
     ) -> Self {
         let random = Mutex::new(fastrand::Rng::with_seed(seed));
-        Self { board, clock, pool: Arc::default(), evidence, random }
+        Self { board, clock, traffic, status, pool: Arc::default(), evidence, random }
     }
 
     pub(super) fn random(&self) -> MutexGuard<'_, fastrand::Rng> {
@@ -53,6 +61,12 @@ impl DataThread {
     /// follow.
     pub(super) fn report_failure(&self, server: ServerKey, fault: Fault) {
         let _ = self.evidence.try_send(Event::RequestFailed(server, fault));
+    }
+
+    /// Tells the fleet task what it must hear.
+    pub(crate) async fn tell(&self, event: Event) {
+        // An error means that the program is ending.
+        let _ = self.evidence.send(event).await;
     }
 
     pub(super) fn report_success(&self, server: ServerKey) {
@@ -142,8 +156,11 @@ async fn run(
                 let Some(stream) = arrival else { break };
                 let (counted, leaving) = (Arc::clone(&counter), leaving.clone());
                 let connection = serve_connection(Arc::clone(&thread), stream, leaving);
+                let traffic = Arc::clone(&thread.traffic);
+                traffic.connections.fetch_add(1, Ordering::Relaxed);
                 connections.spawn(async move {
                     connection.await;
+                    traffic.connections.fetch_sub(1, Ordering::Relaxed);
                     drop(counted);
                 });
             }

@@ -16,6 +16,7 @@ use super::attempt::{Answered, Failed, Prepared, attempt};
 use super::data_thread::DataThread;
 use super::refuse::Refused;
 use crate::board::Published;
+use crate::traffic::Record;
 
 /// What the client gets after all attempts failed.
 #[derive(Debug)]
@@ -26,11 +27,18 @@ pub(super) enum Defeat {
     Refused(Refused),
 }
 
+impl From<Refused> for Defeat {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
 /// Sends the request to the best server, and to the next best while nothing has come back.
 pub(super) async fn dispatch(
     thread: &Arc<DataThread>,
     prepared: &Prepared,
     model: Option<&str>,
+    record: &mut Record,
 ) -> Result<Answered, Defeat> {
     let mut tried = Tried::default();
     let mut defeats = Defeats::default();
@@ -42,11 +50,13 @@ pub(super) async fn dispatch(
         };
         let (key, health) = (candidate.server.key, candidate.server.health);
         let url = Arc::clone(&candidate.server.spec.url);
+        record.sent_to(&url);
         match attempt(thread, prepared, candidate, &published).await {
             Ok(answered) => {
                 if health != Health::Healthy {
                     thread.report_success(key);
                 }
+                record.answered(answered.head.status.as_u16());
                 return Ok(answered);
             }
             Err(failed) => {
@@ -54,6 +64,7 @@ pub(super) async fn dispatch(
                 if let Some(fault) = failed.failure.fault() {
                     thread.report_failure(key, fault);
                 }
+                record.failed(failed.failure);
                 tried.note(key, failed.failure.is_answer());
                 let step = next(
                     failed.failure,

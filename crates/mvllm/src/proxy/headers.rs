@@ -1,10 +1,12 @@
 //! Which headers travel on. All but those that speak of the connection, which is another one on
 //! the other side of a proxy.
 
+use http::Version;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
+use http::response::Parts;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -36,9 +38,22 @@ pub(super) fn for_server(headers: &mut HeaderMap, authority: HeaderValue) {
     headers.insert(HOST, authority);
 }
 
-/// Makes a server's headers those of an answer to the client.
-pub(super) fn for_client(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
+/// Makes a server's head that of an answer to the client.
+pub(super) fn for_client(head: &mut Parts) {
+    // Of two lengths the chunks' is the true one (RFC 9112, section 6.3).
+    if head.headers.contains_key(TRANSFER_ENCODING) {
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    strip_hop_by_hop(&mut head.headers);
+    // The version is the connection's: a server's 1.0 would keep the client from being kept alive.
+    head.version = Version::HTTP_11;
+}
+
+/// As [`for_client`], for an event stream: should it break, an event of ours is added, so its length
+/// is not known before its end.
+pub(super) fn for_client_of_events(head: &mut Parts) {
+    for_client(head);
+    head.headers.remove(CONTENT_LENGTH);
 }
 
 /// Whether the client asks to change to another protocol than HTTP.
@@ -147,8 +162,9 @@ mod tests {
     #[test]
     fn headers_of_the_same_name_all_travel() {
         let lines = [("set-cookie", "a=1"), ("set-cookie", "b=2"), ("x-odd", "\t~")];
-        let mut headers = map(&lines);
-        for_client(&mut headers);
-        assert_eq!(headers, map(&lines));
+        let (mut head, ()) = http::Response::new(()).into_parts();
+        head.headers = map(&lines);
+        for_client(&mut head);
+        assert_eq!(head.headers, map(&lines));
     }
 }

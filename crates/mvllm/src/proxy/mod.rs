@@ -10,6 +10,7 @@ mod headers;
 mod refuse;
 mod relay;
 mod reply;
+mod request_id;
 mod service;
 mod silence;
 mod stream;

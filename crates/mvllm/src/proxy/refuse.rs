@@ -33,6 +33,13 @@ pub(crate) enum Refused {
     NoServers { retry_after_secs: u64 },
     #[error("No healthy servers available that support model: {model}")]
     NoServersFor { model: String, retry_after_secs: u64 },
+    #[error(
+        "Only this machine may do that, or whoever has the key: set admin_key under [config] in \
+         servers.toml, and send it as Authorization: Bearer <key>."
+    )]
+    NotAdmin,
+    #[error("There is no server {0:?}: give the url as it stands in servers.toml, as ?url=...")]
+    UnknownServer(String),
     #[error("Bad gateway - max retries exceeded")]
     BadGateway,
     #[error("Gateway timeout - no server answered within the request timeout")]
@@ -40,15 +47,35 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Closed(_) | Self::UnknownModel { .. } => StatusCode::NOT_FOUND,
+            Self::Closed(_) | Self::UnknownModel { .. } | Self::UnknownServer(_) => {
+                StatusCode::NOT_FOUND
+            }
+            Self::NotAdmin => StatusCode::FORBIDDEN,
             Self::Ambiguous(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoServers { .. } | Self::NoServersFor { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// One word for logs and metrics.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Closed(_) => "closed_path",
+            Self::Ambiguous(_) => "ambiguous_path",
+            Self::Method { .. } => "method",
+            Self::TooLarge { .. } => "body_too_large",
+            Self::BodyBroken => "body_broken",
+            Self::UnknownModel { .. } => "unknown_model",
+            Self::NoServers { .. } | Self::NoServersFor { .. } => "no_server",
+            Self::NotAdmin => "not_admin",
+            Self::UnknownServer(_) => "unknown_server",
+            Self::BadGateway => "bad_gateway",
+            Self::Timeout => "timeout",
         }
     }
 
@@ -90,7 +117,10 @@ impl Refused {
     /// The shape and the types of <https://docs.anthropic.com/en/api/errors>.
     fn anthropic(&self) -> serde_json::Value {
         let kind = match self {
-            Self::Closed(_) | Self::UnknownModel { .. } => "not_found_error",
+            Self::Closed(_) | Self::UnknownModel { .. } | Self::UnknownServer(_) => {
+                "not_found_error"
+            }
+            Self::NotAdmin => "permission_error",
             Self::Ambiguous(_) | Self::BodyBroken | Self::Method { .. } => "invalid_request_error",
             Self::TooLarge { .. } => "request_too_large",
             Self::NoServers { .. } | Self::NoServersFor { .. } => "overloaded_error",

@@ -5,16 +5,19 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::SizeHint;
-use mvllm_core::dialect::Ending;
+use mvllm_core::choice::Candidate;
+use mvllm_core::dialect::Ending as StreamEnding;
 use mvllm_core::health::Fault;
 use mvllm_core::ledger::Reservation;
 use mvllm_core::snapshot::ServerView;
 use tracing::warn;
 
+use super::attempt::Held;
 use super::data_thread::DataThread;
 use super::reply::Broken;
 use super::silence::Silence;
 use super::stream::{AnswerStream, Step};
+use crate::traffic::{Ending, Record};
 use crate::upstream::Lease;
 
 /// Passes chunks on as the client takes them. Owns the place at the server: it is given back when
@@ -26,6 +29,7 @@ pub(crate) struct Relay {
     state: State,
     server: Arc<ServerView>,
     thread: Arc<DataThread>,
+    record: Record,
 }
 
 #[derive(Debug)]
@@ -40,16 +44,11 @@ enum State {
 }
 
 impl Relay {
-    pub(super) fn new(
-        stream: AnswerStream,
-        silence: Silence,
-        lease: Lease,
-        reservation: Reservation,
-        server: Arc<ServerView>,
-        thread: Arc<DataThread>,
-    ) -> Self {
+    pub(super) fn new(held: Held, record: Record, thread: Arc<DataThread>) -> Self {
+        let Held { stream, silence, lease, candidate } = held;
+        let Candidate { server, reservation } = candidate;
         let state = State::Open { lease, _reservation: reservation };
-        let mut relay = Self { stream, silence, state, server, thread };
+        let mut relay = Self { stream, silence, state, server, thread, record };
         relay.note_completion();
         relay
     }
@@ -60,11 +59,16 @@ impl Relay {
     ) -> Poll<Option<Result<Bytes, Broken>>> {
         loop {
             if let Some(chunk) = self.stream.pop() {
+                self.record.chunk_went(&chunk);
+                self.note_delivery();
                 return Poll::Ready(Some(Ok(chunk)));
             }
             match &mut self.state {
                 State::Open { .. } => ready!(self.poll_server(cx)),
-                State::Complete => return Poll::Ready(None),
+                State::Complete => {
+                    self.note_delivery();
+                    return Poll::Ready(None);
+                }
                 State::Broken { flushed: flushed @ false, .. } => {
                     // hyper forgets what it has not written yet when a body fails: let it write
                     // first.
@@ -92,7 +96,8 @@ impl Relay {
                 self.cut(Fault::Silent, "the server fell silent");
             }
             Poll::Ready(Step::Bytes) => {
-                self.silence.broken();
+                let now = self.silence.broken();
+                self.record.chunk_came(now);
                 self.note_completion();
             }
             Poll::Ready(Step::End) => self.complete(),
@@ -110,16 +115,23 @@ impl Relay {
         }
     }
 
+    /// hyper does not ask again after the last byte of a known length.
+    fn note_delivery(&mut self) {
+        if self.is_done() {
+            self.record.ends(Ending::Complete);
+        }
+    }
+
     fn complete(&mut self) {
         match self.stream.ending() {
-            Ending::Cut => {
+            StreamEnding::Cut => {
                 self.cut(Fault::Reset, "the server ended the stream without finishing it");
             }
-            Ending::Failed(failure) if failure.blames_server() => {
+            StreamEnding::Failed(failure) if failure.blames_server() => {
                 self.thread.report_failure(self.server.key, Fault::ErrorEvent);
                 self.release_connection();
             }
-            Ending::Failed(_) | Ending::Complete => self.release_connection(),
+            StreamEnding::Failed(_) | StreamEnding::Complete => self.release_connection(),
         }
     }
 
@@ -133,6 +145,7 @@ impl Relay {
         warn!(server = %self.server.spec.url, "an answer broke off: {why}");
         self.thread.report_failure(self.server.key, fault);
         self.stream.append_cut_event(&format!("The answer broke off: {why}."));
+        self.record.ends(Ending::Broken(why));
         self.state = State::Broken { why, flushed: false };
     }
 }

@@ -1,6 +1,7 @@
 //! One request of a client, from its head to the response that hyper is to write.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +11,6 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use mvllm_core::route::Route;
 use mvllm_core::{json_fields, multipart};
-use tracing::debug;
 
 use super::attempt::{AnswerBody, Answered, Prepared};
 use super::body::{BodyError, collect};
@@ -18,15 +18,19 @@ use super::cors::{Cors, preflight};
 use super::data_thread::DataThread;
 use super::dispatch::{Defeat, dispatch};
 use super::refuse::Refused;
+use super::relay::Relay;
 use super::reply::Reply;
-use super::{headers, upgrade};
+use super::{headers, request_id, upgrade};
 use crate::admin;
 use crate::board::Published;
+use crate::config::path_pattern::PathPattern;
+use crate::traffic::{Ending, Record};
 
 /// Answers, whatever happens.
 pub(super) async fn serve(
     thread: Arc<DataThread>,
-    request: Request<Incoming>,
+    client: SocketAddr,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
     let published = Arc::clone(&thread.board.read());
     let cors = Cors::of(request.headers(), &published.settings.tuning.cors_origins);
@@ -34,41 +38,70 @@ pub(super) async fn serve(
         return Ok(response);
     }
     let path = request.uri().path().to_owned();
-    let mut response = match answer(&thread, &published, request).await {
-        Ok(response) => response,
-        Err(refused) => {
-            debug!(path, "refused: {refused}");
-            refused.response(&path)
+    if let Some(order) = admin::control::order_at(&path) {
+        let done = admin::control::carry_out(order, &request, client, &published, &thread).await;
+        return Ok(done.unwrap_or_else(|refused| refused.response(&path)));
+    }
+    let mut response = match admin::Endpoint::at(&path, request.method()) {
+        Some(Ok(endpoint)) => endpoint.answer(&published, &thread),
+        Some(Err(refused)) => refused.response(&path),
+        None => {
+            let id = request_id::settle(request.headers_mut(), &mut thread.random());
+            let mut response = account_for(&thread, &published, client, &id, request).await;
+            request_id::put_on(response.headers_mut(), &id);
+            response
         }
     };
     cors.permit(response.headers_mut());
     Ok(response)
 }
 
-async fn answer(
+async fn account_for(
+    thread: &Arc<DataThread>,
+    published: &Published,
+    client: SocketAddr,
+    id: &str,
+    request: Request<Incoming>,
+) -> Response<Reply> {
+    let (traffic, method) = (Arc::clone(&thread.traffic), request.method().clone());
+    let path = request.uri().path().to_owned();
+    let mut record =
+        Record::begin(traffic, thread.clock, id.to_owned(), client, method, path.clone());
+    match forward(thread, published, request, &mut record).await {
+        Ok((answered, client)) => deliver(answered, client, record, thread),
+        Err(Defeat::Refused(refused)) => {
+            record.refused(refused.status().as_u16(), refused.reason());
+            refused.response(&path)
+        }
+        Err(Defeat::Answer(mut head, body)) => {
+            headers::for_client(&mut head);
+            record.answered(head.status.as_u16());
+            record.chunk_went(&body);
+            record.ends(Ending::Complete);
+            Response::from_parts(*head, Reply::from(body))
+        }
+    }
+}
+
+async fn forward(
     thread: &Arc<DataThread>,
     published: &Published,
     mut request: Request<Incoming>,
-) -> Result<Response<Reply>, Refused> {
-    let path = request.uri().path();
-    if let Some(endpoint) = admin::Endpoint::at(path, request.method()) {
-        return Ok(endpoint?.answer(published, thread.clock));
-    }
-    let settings = &published.settings.tuning;
-    let is_open = |path: &str| settings.open_paths.iter().any(|open| open.matches(path));
-    let route = match Route::of(path, is_open) {
-        Route::Closed => return Err(Refused::Closed(path.to_owned())),
-        Route::Ambiguous => return Err(Refused::Ambiguous(path.to_owned())),
-        route => route,
-    };
+    record: &mut Record,
+) -> Result<(Answered, Option<OnUpgrade>), Defeat> {
+    let tuning = &published.settings.tuning;
+    let route = route(request.uri().path(), &tuning.open_paths)?;
     let protocol = headers::asks_for_upgrade(request.headers());
     let client = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
     let Some(path) = head.uri.path_and_query().cloned() else {
-        return Err(Refused::Ambiguous(head.uri.to_string()));
+        return Err(Refused::Ambiguous(head.uri.to_string()).into());
     };
-    let body = collect(body, settings.max_body_bytes).await?;
+    let body = collect(body, tuning.max_body_bytes).await.map_err(Refused::from)?;
     let model = model_of(&head.headers, &body, head.uri.query());
+    record.names_model(
+        model.as_deref().and_then(|model| published.fleet.models.known(model)).cloned(),
+    );
     let prepared = Prepared {
         method: head.method,
         path,
@@ -77,26 +110,39 @@ async fn answer(
         route,
         upgrade: protocol,
     };
-    match dispatch(thread, &prepared, model.as_deref()).await {
-        Ok(answered) => Ok(deliver(answered, client)),
-        Err(Defeat::Refused(refused)) => Err(refused),
-        Err(Defeat::Answer(mut head, body)) => {
-            headers::for_client(&mut head.headers);
-            Ok(Response::from_parts(*head, Reply::from(body)))
-        }
+    let answered = dispatch(thread, &prepared, model.as_deref(), record).await?;
+    Ok((answered, client))
+}
+
+fn route(path: &str, open_paths: &[PathPattern]) -> Result<Route, Refused> {
+    match Route::of(path, |path| open_paths.iter().any(|open| open.matches(path))) {
+        Route::Closed => Err(Refused::Closed(path.to_owned())),
+        Route::Ambiguous => Err(Refused::Ambiguous(path.to_owned())),
+        route => Ok(route),
     }
 }
 
-fn deliver(answered: Answered, client: Option<OnUpgrade>) -> Response<Reply> {
+fn deliver(
+    answered: Answered,
+    client: Option<OnUpgrade>,
+    mut record: Record,
+    thread: &Arc<DataThread>,
+) -> Response<Reply> {
     let Answered { mut head, body } = answered;
     match body {
-        AnswerBody::Relay(relay) => {
-            headers::for_client(&mut head.headers);
+        AnswerBody::Stream(held) => {
+            if held.stream.has_events() {
+                headers::for_client_of_events(&mut head);
+                record.is_streamed();
+            } else {
+                headers::for_client(&mut head);
+            }
+            let relay = Relay::new(*held, record, Arc::clone(thread));
             Response::from_parts(head, Reply::Relayed(Box::new(relay)))
         }
         AnswerBody::Upgraded { server, lease, candidate } => {
             if let Some(client) = client {
-                tokio::spawn(upgrade::relay(client, server, lease, candidate));
+                tokio::spawn(upgrade::relay(client, server, lease, candidate, record));
             }
             Response::from_parts(head, Reply::Whole(None))
         }

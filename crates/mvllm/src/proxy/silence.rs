@@ -38,10 +38,11 @@ impl Silence {
     }
 
     /// A byte came: the silence is broken, for the server's other requests as well.
-    pub(crate) fn broken(&mut self) {
+    pub(crate) fn broken(&mut self) -> Timestamp {
         let now = self.clock.now();
         self.last_byte = now;
         self.ledger.note_progress(now);
+        now
     }
 
     /// Waits for `future`, but not longer than the silence may last.

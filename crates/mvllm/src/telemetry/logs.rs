@@ -1,13 +1,19 @@
 //! Log lines on the console: time, level, message, and the values that belong to it.
 
-use std::fmt;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::str::FromStr;
 
 use jiff::ZonedDateTime;
 use tracing::level_filters::LevelFilter;
+use tracing::warn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Registry, fmt};
+
+use super::events::RecentEvents;
+use super::files::{self, LogFiles};
 
 /// The levels of 0.1.0, which were loguru's, in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,23 +38,52 @@ impl FromStr for LogLevel {
     }
 }
 
-/// Starts logging, once in the life of the process.
-pub(crate) fn start(level: LogLevel) {
+/// Where log lines go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Destinations<'a> {
+    pub(crate) console: bool,
+    pub(crate) folder: Option<&'a Path>,
+}
+
+/// Logging under way. Dropped, it writes what is left.
+#[derive(Debug)]
+pub(crate) struct Logging {
+    /// The newest lines, for the monitor.
+    pub(crate) events: RecentEvents,
+    _files: Option<LogFiles>,
+}
+
+/// Starts logging, once in the life of the process. Where no files can be written there is a
+/// warning instead, and the console.
+pub(crate) fn start(level: LogLevel, to: Destinations<'_>) -> Logging {
+    let events = RecentEvents::default();
+    let files = to.folder.map(|folder| (folder, files::layers(folder)));
+    let (layer, files, refused) = match files {
+        None => (None, None, None),
+        Some((_, Ok((layer, files)))) => (Some(layer), Some(files), None),
+        Some((folder, Err(error))) => (None, None, Some((folder, error))),
+    };
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level.0)
-        .with_ansi(colours)
-        .with_target(false)
-        .with_timer(LocalTime)
-        .finish();
+    let console = (to.console || refused.is_some())
+        .then(|| fmt::layer().with_ansi(colours).with_target(false).with_timer(LocalTime));
+    let subscriber =
+        Registry::default().with(layer).with(console).with(events.clone()).with(level.0);
     // Only fails where a test has set up its own.
     let _ = tracing::subscriber::set_global_default(subscriber);
+    if let Some((folder, error)) = refused {
+        warn!(
+            "no log files, because {} cannot be written: {error}. Choose another folder with \
+             --log-dir, or none with --log-dir none.",
+            folder.display()
+        );
+    }
+    Logging { events, _files: files }
 }
 
 struct LocalTime;
 
 impl FormatTime for LocalTime {
-    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
         write!(writer, "{}", ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S%.3f"))
     }
 }

@@ -1,3 +1,5 @@
 //! What mvllm says about itself.
 
+pub(crate) mod events;
+mod files;
 pub(crate) mod logs;

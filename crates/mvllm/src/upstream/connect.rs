@@ -33,6 +33,17 @@ pub(crate) enum ConnectError {
     Http(#[from] hyper::Error),
 }
 
+impl ConnectError {
+    /// Whether this machine is to blame: out of file descriptors, ports, buffers or memory.
+    pub(crate) fn is_our_own(&self) -> bool {
+        use rustix::io::Errno;
+        const OURS: [Errno; 5] =
+            [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+        let Self::Io(error) = self else { return false };
+        Errno::from_io_error(error).is_some_and(|errno| OURS.contains(&errno))
+    }
+}
+
 /// An open connection. Dropping it closes the socket at once, so a request that nobody waits for
 /// any more is aborted at the server, too.
 #[derive(Debug)]

@@ -1,10 +1,12 @@
 //! Connections to servers: HTTP/1.1, kept alive, one request at a time on each.
 
+mod ask;
 mod connect;
 mod pool;
 mod target;
 mod tls;
 
-pub(crate) use connect::{Connection, connect};
+pub(crate) use ask::{AskError, Question, ask, ask_over};
+pub(crate) use connect::{ConnectError, Connection, connect};
 pub(crate) use pool::{Lease, Pool};
 pub(crate) use target::Target;

@@ -1,0 +1,111 @@
+//! The log files of 0.1.0: the same names, sizes and ages; what is old is compressed.
+
+use std::io;
+use std::path::Path;
+
+use chrono::TimeDelta;
+use file_rotate::compression::Compression;
+use file_rotate::suffix::{AppendTimestamp, FileLimit};
+use file_rotate::{ContentLimit, FileRotate};
+use jiff::ZonedDateTime;
+use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{self, FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+const MEGABYTE: usize = 1_000_000;
+
+/// One file: its name, the size at which it is put aside, and how long what was put aside is kept.
+struct LogFile {
+    name: &'static str,
+    rotate_at: usize,
+    keep_days: i64,
+}
+
+const ALL: LogFile = LogFile { name: "mvllm.log", rotate_at: 10 * MEGABYTE, keep_days: 7 };
+const ERRORS: LogFile =
+    LogFile { name: "mvllm-error.log", rotate_at: 10 * MEGABYTE, keep_days: 30 };
+const STRUCTURED: LogFile =
+    LogFile { name: "mvllm-structured.log", rotate_at: 50 * MEGABYTE, keep_days: 7 };
+
+/// Writes what is left when dropped.
+#[derive(Debug)]
+pub(crate) struct LogFiles {
+    _writers: Vec<WorkerGuard>,
+}
+
+/// The layers that write the files in `folder`, which is made if it is not there. They write on
+/// threads of their own: a slow disk costs log lines, not requests.
+///
+/// # Errors
+/// If nothing can be written there.
+pub(super) fn layers<S>(folder: &Path) -> io::Result<(impl Layer<S> + use<S>, LogFiles)>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    std::fs::create_dir_all(folder)?;
+    let mut writers = Vec::new();
+    let mut writer = |file: &LogFile| {
+        let (writer, guard) = file.open(folder)?;
+        writers.push(guard);
+        io::Result::Ok(writer)
+    };
+    let all = fmt::layer().event_format(Line).with_ansi(false).with_writer(writer(&ALL)?);
+    let errors = fmt::layer()
+        .event_format(Line)
+        .with_ansi(false)
+        .with_writer(writer(&ERRORS)?)
+        .with_filter(LevelFilter::from_level(Level::ERROR));
+    let structured = fmt::layer().json().flatten_event(true).with_writer(writer(&STRUCTURED)?);
+    Ok((all.and_then(errors).and_then(structured), LogFiles { _writers: writers }))
+}
+
+impl LogFile {
+    fn open(&self, folder: &Path) -> io::Result<(NonBlocking, WorkerGuard)> {
+        let path = folder.join(self.name);
+        // The library below opens lazily and panics; better to know now.
+        std::fs::OpenOptions::new().append(true).create(true).open(&path)?;
+        let age = FileLimit::Age(TimeDelta::days(self.keep_days));
+        let rotated = FileRotate::new(
+            path,
+            AppendTimestamp::default(age),
+            ContentLimit::BytesSurpassed(self.rotate_at),
+            Compression::OnRotate(0),
+            None,
+        );
+        Ok(NonBlockingBuilder::default().thread_name("mvllm-log").finish(rotated))
+    }
+}
+
+/// `2026-11-23 15:36:07 | INFO     | module:line - message values`, as 0.1.0 had it.
+struct Line;
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let meta = event.metadata();
+        let level = match *meta.level() {
+            Level::WARN => "WARNING",
+            Level::ERROR => "ERROR",
+            Level::INFO => "INFO",
+            Level::DEBUG => "DEBUG",
+            Level::TRACE => "TRACE",
+        };
+        let (time, module) = (ZonedDateTime::now(), meta.target());
+        let time = time.strftime("%Y-%m-%d %H:%M:%S");
+        write!(writer, "{time} | {level:<8} | {module}:{} - ", meta.line().unwrap_or(0))?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}

@@ -1,0 +1,15 @@
+//! What passed through the router: counted for `/metrics`, listed for the monitor, told in one log
+//! line a request.
+
+mod access_log;
+mod histogram;
+mod record;
+mod series;
+mod under_way;
+mod usage;
+
+pub(crate) use access_log::TARGET as ACCESS_TARGET;
+pub(crate) use histogram::{BOUNDS_SECONDS, HistogramCounts};
+pub(crate) use record::{Ending, Record};
+pub(crate) use series::{Series, Traffic};
+pub(crate) use under_way::Phase;

@@ -1,0 +1,27 @@
+//! What the router can do, on real sockets: the program as it is shipped, run as a child process
+//! before simulated servers, killed servers, and servers scripted to the byte.
+//!
+//! One binary for all, so that there is one link step. Tests wait for events ([`eventually`] is the
+//! only place that polls), and every process that a test starts ends with it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod client;
+mod eventually;
+mod raw_server;
+mod router;
+mod sims;
+mod wire;
+
+mod cancel;
+mod cli;
+mod contract;
+mod health;
+mod limits;
+mod load;
+mod models;
+mod odd_answers;
+mod reload;
+mod retry;
+mod streaming;
+mod tidy;
+mod transparency;
