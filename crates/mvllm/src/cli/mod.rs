@@ -3,8 +3,10 @@
 mod admission;
 mod check_config;
 mod demo;
+mod health;
 mod live;
 mod run;
+mod shell;
 mod sim;
 
 use std::path::PathBuf;
@@ -38,6 +40,12 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run simulated vLLM servers alone.
     Sim(sim::SimArgs),
+    /// Say by the exit status whether a router is alive.
+    Health(health::HealthArgs),
+    /// Print completions for a shell.
+    Completions(shell::CompletionsArgs),
+    /// Print the man page.
+    Man,
     /// Say which version this is.
     Version,
 }
@@ -96,6 +104,9 @@ pub fn main() -> ExitCode {
         Command::Cordon(args) => admission::order("cordon", &args),
         Command::Drain(args) => admission::drain(&args),
         Command::Uncordon(args) => admission::order("uncordon", &args),
+        Command::Health(args) => health::health(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man => shell::man(),
         Command::Demo(args) => demo::demo(&args),
         Command::Sim(args) => sim::sim(&args),
         Command::Version => {

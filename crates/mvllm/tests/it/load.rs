@@ -145,7 +145,7 @@ async fn requests_are_shared_out_by_capacity() {
     let sims = sims(2);
     sims.iter().for_each(|sim| sim.set_fault(Fault::Hang, None));
     let text = configuration(&addrs(&sims), "request_timeout = 600");
-    let text = text.replacen("requests = 64", "requests = 30", 1).replace("64", "10");
+    let text = text.replacen("= 64", "= 30", 1).replace("= 64", "= 10");
     let router = Router::start_with(&text).await;
     router.routable(2).await;
     let _clients = burst(&router, 40).await;

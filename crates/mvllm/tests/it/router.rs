@@ -53,12 +53,7 @@ impl Process {
             let (line, _) = log[at + text.len()..].split_once('\n')?;
             Some(line.to_owned())
         };
-        let mut complaint = String::new();
-        eventually(&format!("{text:?} in a log"), || {
-            complaint = self.log();
-            std::future::ready(behind())
-        })
-        .await
+        eventually(&format!("{text:?} in a log"), || std::future::ready(behind())).await
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
