@@ -11,8 +11,8 @@ use tracing::{error, info, warn};
 
 use crate::board::Board;
 use crate::clock::Clock;
-use crate::config::{Loaded, WatchEvent, watch as watch_file};
-use crate::fleet::{Command, FleetTask};
+use crate::config::{Loaded, Settings, WatchEvent, watch as watch_file};
+use crate::fleet::FleetTask;
 use crate::listen::accept_forever;
 use crate::proxy::{DataThread, DataThreads};
 use crate::status::Collector;
@@ -68,8 +68,8 @@ impl App {
         let clock = Clock::start();
         let settings = Arc::new(self.loaded.settings.clone());
         let board = Arc::new(Board::new(Arc::clone(&settings)));
-        let (commands, commands_in) = mpsc::channel(INBOX);
-        let (evidence, evidence_in) = mpsc::channel(INBOX);
+        let (configure, new_settings) = mpsc::channel(1);
+        let (news, events_in) = mpsc::channel(INBOX);
         let traffic = Arc::new(Traffic::default());
         let mut collector =
             Collector::new(Arc::clone(&board), Arc::clone(&traffic), self.events, clock);
@@ -77,16 +77,16 @@ impl App {
         tokio::spawn(collector.run(reports));
         let state = |nth| {
             let (board, traffic) = (Arc::clone(&board), Arc::clone(&traffic));
-            let (status, evidence) = (status.clone(), evidence.clone());
-            DataThread::new(board, clock, traffic, status, evidence, self.seed ^ nth)
+            let (status, news) = (status.clone(), news.clone());
+            DataThread::new(board, clock, traffic, status, news, self.seed ^ nth)
         };
         let count = data_threads(settings.tuning.data_threads);
         let threads = DataThreads::start((0..count).map(state).collect())?;
-        let fleet = FleetTask::new(settings, Arc::clone(&board), clock, commands.clone());
-        tokio::spawn(fleet.run(commands_in, evidence_in));
-        let (events, events_in) = mpsc::channel(1);
+        let fleet = FleetTask::new(settings, Arc::clone(&board), clock, news.clone());
+        tokio::spawn(fleet.run(new_settings, events_in));
+        let (events, file_events) = mpsc::channel(1);
         tokio::spawn(watch_file(self.config_path, self.loaded, signals.reload, events));
-        tokio::spawn(reload_forever(events_in, commands, board));
+        tokio::spawn(reload_forever(file_events, configure, board));
 
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         tokio::select! {
@@ -109,7 +109,7 @@ fn data_threads(configured: u32) -> u64 {
 
 async fn reload_forever(
     mut events: mpsc::Receiver<WatchEvent>,
-    commands: mpsc::Sender<Command>,
+    configure: mpsc::Sender<Arc<Settings>>,
     board: Arc<Board>,
 ) {
     while let Some(event) = events.recv().await {
@@ -121,7 +121,7 @@ async fn reload_forever(
                 }
                 board.reloads.note_applied();
                 let settings = Arc::clone(settings);
-                if commands.send(Command::Configure(settings)).await.is_err() {
+                if configure.send(settings).await.is_err() {
                     return;
                 }
             }

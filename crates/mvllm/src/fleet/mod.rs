@@ -6,4 +6,4 @@ mod news;
 mod observers;
 mod task;
 
-pub(crate) use task::{Command, FleetTask};
+pub(crate) use task::FleetTask;

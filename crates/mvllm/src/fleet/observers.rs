@@ -16,7 +16,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::client::{Client, Unanswered};
-use super::task::Command;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::upstream::Target;
@@ -42,7 +41,7 @@ pub(super) struct Sight {
     pub(super) ledger: Arc<Ledger>,
     pub(super) board: Arc<Board>,
     pub(super) clock: Clock,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) news: mpsc::Sender<Event>,
 }
 
 impl Observers {
@@ -58,7 +57,7 @@ impl Observers {
 impl Sight {
     async fn tell(&self, event: Event) {
         // An error means that the fleet task has ended, and this will in a moment.
-        let _ = self.commands.send(Command::Learnt(event)).await;
+        let _ = self.news.send(event).await;
     }
 
     fn health(&self) -> Option<Health> {

@@ -22,15 +22,6 @@ use crate::upstream::Target;
 /// How often time itself is an event.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What the fleet task is told.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Something was learnt about a server.
-    Learnt(Event),
-    /// New settings, already parsed and judged, are to apply from now on.
-    Configure(Arc<Settings>),
-}
-
 #[derive(Debug)]
 pub(crate) struct FleetTask {
     fleet: Fleet,
@@ -39,7 +30,8 @@ pub(crate) struct FleetTask {
     observers: HashMap<ServerKey, Observers>,
     board: Arc<Board>,
     clock: Clock,
-    commands: mpsc::Sender<Command>,
+    /// Where observers tell what they see.
+    news: mpsc::Sender<Event>,
 }
 
 impl FleetTask {
@@ -48,7 +40,7 @@ impl FleetTask {
         settings: Arc<Settings>,
         board: Arc<Board>,
         clock: Clock,
-        commands: mpsc::Sender<Command>,
+        news: mpsc::Sender<Event>,
     ) -> Self {
         Self {
             fleet: Fleet::new(rules(&settings)),
@@ -57,31 +49,25 @@ impl FleetTask {
             observers: HashMap::new(),
             board,
             clock,
-            commands,
+            news,
         }
     }
 
-    /// Runs until both channels are closed.
+    /// Applies `settings` and learns from `events`, until either will bring no more.
     pub(crate) async fn run(
         mut self,
-        mut commands: mpsc::Receiver<Command>,
-        mut evidence: mpsc::Receiver<Event>,
+        mut settings: mpsc::Receiver<Arc<Settings>>,
+        mut events: mpsc::Receiver<Event>,
     ) {
         self.configure(Arc::clone(&self.settings));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                command = commands.recv() => match command {
-                    Some(Command::Learnt(event)) => self.learn(event),
-                    Some(Command::Configure(settings)) => self.configure(settings),
-                    None => break,
-                },
-                event = evidence.recv() => match event {
-                    Some(event) => self.learn(event),
-                    None => break,
-                },
+                Some(settings) = settings.recv() => self.configure(settings),
+                Some(event) = events.recv() => self.learn(event),
                 _ = ticks.tick() => self.learn(Event::Tick),
+                else => break,
             }
         }
     }
@@ -134,7 +120,7 @@ impl FleetTask {
             ledger: Arc::clone(&view.ledger),
             board: Arc::clone(&self.board),
             clock: self.clock,
-            commands: self.commands.clone(),
+            news: self.news.clone(),
         };
         self.observers.insert(key, Observers::start(&sight));
     }

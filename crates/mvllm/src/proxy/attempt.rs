@@ -135,7 +135,8 @@ pub(super) async fn attempt(
         Arc::clone(candidate.reservation.ledger()),
     );
     let limit = published.settings.tuning.connect_timeout;
-    let mut idle = thread.pool.take(candidate.server.key);
+    let keep_idle = published.settings.tuning.upstream_idle_timeout;
+    let mut idle = thread.pool.take(candidate.server.key, keep_idle, thread.clock.now());
     loop {
         let reused = idle.is_some();
         let connection = match idle.take() {

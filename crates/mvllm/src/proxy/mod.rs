@@ -14,8 +14,10 @@ mod request_id;
 mod service;
 mod silence;
 mod stream;
+mod threads;
 mod upgrade;
 
-pub(crate) use data_thread::{DataThread, DataThreads};
+pub(crate) use data_thread::DataThread;
 pub(crate) use refuse::Refused;
 pub(crate) use reply::Reply;
+pub(crate) use threads::DataThreads;

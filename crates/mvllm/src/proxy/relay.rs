@@ -14,11 +14,16 @@ use tracing::warn;
 
 use super::attempt::Held;
 use super::data_thread::DataThread;
-use super::reply::Broken;
 use super::silence::Silence;
 use super::stream::{AnswerStream, Step};
 use crate::traffic::{Ending, Record};
 use crate::upstream::Lease;
+
+/// Tells hyper to break the connection instead of ending the body: the client must not take what
+/// it got for all there is.
+#[derive(Debug, thiserror::Error)]
+#[error("the server's answer broke off: {0}")]
+pub(crate) struct Broken(&'static str);
 
 /// Passes chunks on as the client takes them. Owns the place at the server: it is given back when
 /// the last byte has passed, or when the client leaves and hyper drops this.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::relay::Relay;
+use super::relay::{Broken, Relay};
 
 /// Either all there, or still coming from a server.
 #[derive(Debug)]
@@ -15,12 +15,6 @@ pub(crate) enum Reply {
     Whole(Option<Bytes>),
     Relayed(Box<Relay>),
 }
-
-/// Tells hyper to break the connection instead of ending the body: the client must not take what
-/// it got for all there is.
-#[derive(Debug, thiserror::Error)]
-#[error("the server's answer broke off: {0}")]
-pub(crate) struct Broken(pub(super) &'static str);
 
 impl Reply {
     pub(crate) fn empty(status: StatusCode) -> Response<Self> {

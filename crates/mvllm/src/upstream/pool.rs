@@ -22,15 +22,26 @@ struct Idle {
     connection: Connection,
 }
 
+impl Idle {
+    fn is_fit(&self, limit: Duration, now: Timestamp) -> bool {
+        now.since(self.since) < limit && !self.connection.sender.is_closed()
+    }
+}
+
 impl Pool {
-    /// The connection that was used last, if one is left that the server has not closed. The
-    /// latest is the likeliest to live, and the others may grow old and go.
-    pub(crate) fn take(&self, server: ServerKey) -> Option<Connection> {
+    /// The connection that was used last, if it was within `limit` and the server has not closed
+    /// it. The latest is the likeliest to live, and the others may grow old and go.
+    pub(crate) fn take(
+        &self,
+        server: ServerKey,
+        limit: Duration,
+        now: Timestamp,
+    ) -> Option<Connection> {
         let mut idle = self.lock();
         let connections = idle.get_mut(&server)?;
-        while let Some(Idle { connection, .. }) = connections.pop() {
-            if !connection.sender.is_closed() {
-                return Some(connection);
+        while let Some(latest) = connections.pop() {
+            if latest.is_fit(limit, now) {
+                return Some(latest.connection);
             }
         }
         None
@@ -47,9 +58,7 @@ impl Pool {
     pub(crate) fn close_idle(&self, limit: Duration, now: Timestamp) {
         let mut idle = self.lock();
         idle.retain(|_, connections| {
-            connections.retain(|idle| {
-                now.since(idle.since) < limit && !idle.connection.sender.is_closed()
-            });
+            connections.retain(|idle| idle.is_fit(limit, now));
             !connections.is_empty()
         });
     }
