@@ -20,6 +20,7 @@ mod limits;
 mod load;
 mod models;
 mod odd_answers;
+mod operator;
 mod reload;
 mod retry;
 mod streaming;
