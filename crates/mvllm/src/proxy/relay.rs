@@ -65,6 +65,7 @@ impl Relay {
         loop {
             if let Some(chunk) = self.stream.pop() {
                 self.record.chunk_went(&chunk);
+                self.silence.rest();
                 self.note_delivery();
                 return Poll::Ready(Some(Ok(chunk)));
             }

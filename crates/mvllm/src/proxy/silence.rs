@@ -23,6 +23,8 @@ pub(crate) struct Silence {
     limit: Duration,
     ledger: Arc<Ledger>,
     last_byte: Timestamp,
+    /// Nobody listens: the client is busy with what it has.
+    resting: bool,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
@@ -34,7 +36,7 @@ pub(crate) struct TooSilent;
 impl Silence {
     /// Silence begins now.
     pub(crate) fn begin(clock: Clock, limit: Duration, ledger: Arc<Ledger>) -> Self {
-        Self { clock, limit, ledger, last_byte: clock.now(), alarm: None }
+        Self { clock, limit, ledger, last_byte: clock.now(), resting: false, alarm: None }
     }
 
     /// A byte came: the silence is broken, for the server's other requests as well.
@@ -43,6 +45,12 @@ impl Silence {
         self.last_byte = now;
         self.ledger.note_progress(now);
         now
+    }
+
+    /// The client is given something to read. How long it takes over that is its own affair: silence
+    /// begins anew when the server is listened to again.
+    pub(crate) fn rest(&mut self) {
+        self.resting = true;
     }
 
     /// Waits for `future`, but not longer than the silence may last.
@@ -58,6 +66,9 @@ impl Silence {
     /// Ready once the silence has lasted too long. The alarm is set once and, when it rings, looks
     /// at how long ago the latest sign of life was: a chunk costs no timer.
     pub(crate) fn poll_exceeded(&mut self, cx: &mut Context<'_>) -> Poll<TooSilent> {
+        if std::mem::take(&mut self.resting) {
+            self.last_byte = self.clock.now();
+        }
         loop {
             let due = self.last_byte.max(self.ledger.progress_at()) + self.limit;
             let clock = self.clock;
@@ -70,5 +81,50 @@ impl Silence {
             }
             alarm.as_mut().reset(clock.instant(due));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{advance, timeout};
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn begin() -> (Silence, Clock, Arc<Ledger>) {
+        let (clock, ledger) = (Clock::start(), Arc::new(Ledger::default()));
+        (Silence::begin(clock, LIMIT, Arc::clone(&ledger)), clock, ledger)
+    }
+
+    /// Whether the silence is exceeded `wait` from now, when listened to all the time.
+    async fn is_exceeded_within(silence: &mut Silence, wait: Duration) -> bool {
+        timeout(wait, silence.bound(std::future::pending::<()>())).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_at_its_limit_and_not_before() {
+        let (mut silence, ..) = begin();
+        assert!(!is_exceeded_within(&mut silence, LIMIT - Duration::from_millis(5)).await);
+        assert!(is_exceeded_within(&mut silence, Duration::from_millis(10)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_or_progress_of_the_server_begins_it_anew() {
+        let (mut silence, clock, ledger) = begin();
+        advance(LIMIT - Duration::from_secs(1)).await;
+        silence.broken();
+        assert!(!is_exceeded_within(&mut silence, LIMIT - Duration::from_secs(1)).await);
+        ledger.note_progress(clock.now());
+        assert!(!is_exceeded_within(&mut silence, LIMIT - Duration::from_secs(1)).await);
+        assert!(is_exceeded_within(&mut silence, Duration::from_secs(2)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_its_time_does_not_make_the_server_silent() {
+        let (mut silence, ..) = begin();
+        silence.rest();
+        advance(10 * LIMIT).await;
+        assert!(!is_exceeded_within(&mut silence, LIMIT - Duration::from_secs(1)).await);
+        assert!(is_exceeded_within(&mut silence, Duration::from_secs(2)).await);
     }
 }
