@@ -15,6 +15,7 @@ use crate::config::{Loaded, Settings, WatchEvent, watch as watch_file};
 use crate::fleet::FleetTask;
 use crate::listen::accept_forever;
 use crate::proxy::{DataThread, DataThreads};
+use crate::screen::Screen;
 use crate::status::Collector;
 use crate::telemetry::events::RecentEvents;
 use crate::traffic::Traffic;
@@ -33,6 +34,7 @@ pub(crate) struct App {
     config_path: Arc<Path>,
     loaded: Loaded,
     events: RecentEvents,
+    screen: Screen,
     seed: u64,
 }
 
@@ -53,9 +55,10 @@ impl App {
         config_path: Arc<Path>,
         loaded: Loaded,
         events: RecentEvents,
+        screen: Screen,
         seed: u64,
     ) -> Self {
-        Self { listener, config_path, loaded, events, seed }
+        Self { listener, config_path, loaded, events, screen, seed }
     }
 
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
@@ -86,12 +89,16 @@ impl App {
         tokio::spawn(fleet.run(new_settings, events_in));
         let (events, file_events) = mpsc::channel(1);
         tokio::spawn(watch_file(self.config_path, self.loaded, signals.reload, events));
-        tokio::spawn(reload_forever(file_events, configure, board));
+        tokio::spawn(reload_forever(file_events, configure, Arc::clone(&board)));
+        let shown = self.screen.show(status, news, board, Arc::clone(&signals.leave));
 
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         tokio::select! {
             () = accept_forever(listener, &threads) => {}
             () = signals.leave.notified() => {}
+        }
+        if let Some(shown) = shown {
+            shown.close().await;
         }
         info!("leaving: no new connections; requests under way have {LEAVE_GRACE:?} to finish");
         threads.leave(LEAVE_GRACE).await;

@@ -15,6 +15,7 @@ use super::{complain, say};
 use crate::app::App;
 use crate::config::{Report, load};
 use crate::listen::{ListenError, listen};
+use crate::screen::Screen;
 use crate::telemetry::logs::{self, Destinations, LogLevel};
 
 #[derive(Debug, Args)]
@@ -95,7 +96,7 @@ fn prepare(args: &DemoArgs) -> Result<(App, Stage), DemoError> {
     let address = listener.local_addr()?;
     say(&introduction(&stage.servers, &format!("http://{address}"), &path));
     let logging = logs::start(args.log_level, Destinations { console: true, folder: None });
-    Ok((App::new(listener, path, loaded, logging.events, fastrand::u64(..)), stage))
+    Ok((App::new(listener, path, loaded, logging.events, Screen::Lines, fastrand::u64(..)), stage))
 }
 
 impl SimulatedServer {
@@ -150,6 +151,7 @@ Try, in another terminal:
   curl {router}/v1/models
   curl -N {router}/v1/chat/completions -H 'content-type: application/json' \\
        -d '{{\"model\":\"sim\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello!\"}}]}}'
+  mvllm top --url {router}      the fullscreen monitor
   curl {router}/load-stats
   kill -9 {victim}      a server dies; requests go on, and the log below says what happened
 

@@ -8,6 +8,7 @@ mod live;
 mod run;
 mod shell;
 mod sim;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Command {
     Run(RunArgs),
     /// Read the configuration and say what is wrong with it.
     CheckConfig(CheckConfigArgs),
+    /// Watch a router that runs elsewhere in the fullscreen monitor.
+    Top(top::TopArgs),
     /// Send a server no new requests.
     Cordon(admission::AdmissionArgs),
     /// Send a server no new requests, and see it finish those that it has.
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::CheckConfig(args) => check_config::check_config(&args),
+        Command::Top(args) => top::top(&args),
         Command::Cordon(args) => admission::order("cordon", &args),
         Command::Drain(args) => admission::drain(&args),
         Command::Uncordon(args) => admission::order("uncordon", &args),

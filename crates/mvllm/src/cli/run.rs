@@ -1,5 +1,6 @@
 //! `mvllm run`.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use super::{RunArgs, complain};
 use crate::app::{App, Signals};
 use crate::config::load;
 use crate::listen::{listen, raise_open_files};
+use crate::monitor::{self, Colours, Options};
+use crate::screen::Screen;
 use crate::telemetry::logs::{self, Destinations};
 
 pub(super) fn run(args: RunArgs) -> ExitCode {
@@ -29,8 +32,10 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let screen = Screen::chosen(args.console, Options { models: args.model, colours: colours() });
+    let console = matches!(screen, Screen::Lines);
     let folder = Some(args.log_dir.as_path()).filter(|folder| *folder != Path::new("none"));
-    let logging = logs::start(args.log_level, Destinations { console: true, folder });
+    let logging = logs::start(args.log_level, Destinations { console, folder });
     if !loaded.warnings.is_empty() {
         warn!("{}", loaded.warnings);
     }
@@ -39,7 +44,7 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
     }
     info!("configuration: {}, servers: {}", path.display(), loaded.settings.servers.len());
     let events = logging.events.clone();
-    drive(App::new(listener, path, loaded, events, fastrand::u64(..)))
+    drive(App::new(listener, path, loaded, events, screen, fastrand::u64(..)))
 }
 
 /// Runs `app` until a signal ends it.
@@ -66,19 +71,41 @@ pub(super) fn drive(app: App) -> ExitCode {
     }
 }
 
-/// SIGTERM and SIGINT: leave in good order; a second one: at once. SIGHUP: reload.
-fn listen_to_signals(signals: &Signals) -> std::io::Result<()> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut orders = signal(kind)?;
-        let leave = Arc::clone(&signals.leave);
-        tokio::spawn(async move {
-            orders.recv().await;
-            leave.notify_one();
-            orders.recv().await;
-            warn!("told twice: leaving at once");
-            std::process::exit(130);
-        });
+/// What the environment says of colours.
+pub(super) fn colours() -> Colours {
+    let variable = |name| std::env::var(name).ok();
+    Colours::asked_for(variable("NO_COLOR").as_deref(), variable("TERM").as_deref())
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(super) async fn told_to_end() -> io::Result<()> {
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
     }
+}
+
+/// SIGTERM and SIGINT: leave in good order; a second one: at once. SIGHUP: reload.
+fn listen_to_signals(signals: &Signals) -> io::Result<()> {
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let leave = Arc::clone(&signals.leave);
+    tokio::spawn(async move {
+        for nth in 1.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if nth > 1 {
+                monitor::restore();
+                warn!("told twice: leaving at once");
+                std::process::exit(130);
+            }
+            leave.notify_one();
+        }
+    });
     let mut hangups = signal(SignalKind::hangup())?;
     let reload = Arc::clone(&signals.reload);
     tokio::spawn(async move {

@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 use mvllm_sim::profile::Profile;
 use mvllm_sim::{MetricNames, SimConfig, serve};
 use tokio::io::AsyncReadExt;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use super::run::told_to_end;
 use super::{complain, say};
 use crate::listen::{ListenError, listen};
 
@@ -145,14 +145,6 @@ fn run(args: &SimArgs) -> Result<(), SimError> {
     // A read of standard input cannot be called back.
     runtime.shutdown_background();
     Ok(())
-}
-
-async fn told_to_end() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-    }
 }
 
 async fn stdin_closed() {

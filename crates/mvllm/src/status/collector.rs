@@ -43,7 +43,17 @@ pub(crate) struct Collector {
 #[derive(Debug, Default)]
 struct Past {
     totals: Minute<Totals>,
+    generated: Option<u64>,
     usage: VecDeque<f32>,
+}
+
+impl Past {
+    /// Whether the server's own counters are those of another process than a second ago, or are
+    /// seen for the first time: what they stand at was not counted within a minute of ours.
+    fn counts_anew(&self, latest: &Totals) -> bool {
+        latest.generated < self.generated
+            || (self.generated.is_none() && latest.generated.is_some())
+    }
 }
 
 /// Figures that only grow.
@@ -53,7 +63,7 @@ struct Totals {
     ttft: HistogramCounts,
     retries: u64,
     errors: u64,
-    generated: u64,
+    generated: Option<u64>,
     cache_queries: u64,
     cache_hits: u64,
 }
@@ -92,14 +102,19 @@ impl Collector {
             views.iter().map(|view| self.describe(view, &by_server, now)).collect();
         let mut all = by_server.values().fold(Totals::default(), |sum, one| sum.plus(one));
         all.retries = self.traffic.retries.load(Ordering::Relaxed);
-        all.generated = servers_generated(views);
         let (before, seconds) = self.fleet.push(all.clone());
         StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: jiff::ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S").to_string(),
             uptime_seconds: now.since(Timestamp::ZERO).as_secs_f64(),
+            traffic: Figures {
+                output_tokens_per_second: servers
+                    .iter()
+                    .map(|server| server.traffic.output_tokens_per_second)
+                    .sum(),
+                ..all.figures(&before, seconds)
+            },
             servers,
-            traffic: all.figures(&before, seconds),
             events: self.events.latest(),
             slowest: self.slowest(now),
         }
@@ -134,7 +149,7 @@ impl Collector {
         let mut totals = by_server.get(&view.spec.url).cloned().unwrap_or_default();
         if let Some(reading) = view.reading {
             let counters = reading.counters;
-            totals.generated = counters.generation_tokens.unwrap_or(0);
+            totals.generated = counters.generation_tokens;
             totals.cache_queries = counters.prefix_cache_queries.unwrap_or(0);
             totals.cache_hits = counters.prefix_cache_hits.unwrap_or(0);
         }
@@ -147,6 +162,10 @@ impl Collector {
         while past.usage.len() > HISTORY {
             past.usage.pop_front();
         }
+        if past.counts_anew(&totals) {
+            past.totals = Minute::default();
+        }
+        past.generated = totals.generated;
         let (before, seconds) = past.totals.push(totals.clone());
         ServerStatus {
             url: view.spec.url.to_string(),
@@ -197,14 +216,13 @@ impl Totals {
             ttft: self.ttft.plus(&other.ttft),
             retries: self.retries + other.retries,
             errors: self.errors + other.errors,
-            generated: self.generated + other.generated,
+            generated: self.generated.max(other.generated),
             cache_queries: self.cache_queries + other.cache_queries,
             cache_hits: self.cache_hits + other.cache_hits,
         }
     }
 
-    /// What happened since `before`, `seconds` ago. A server that was started again counts anew;
-    /// then there is nothing to tell for a minute.
+    /// What happened since `before`, `seconds` ago.
     fn figures(&self, before: &Self, seconds: f64) -> Figures {
         let per_second = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         let ttft = self.ttft.since(&before.ttft);
@@ -212,7 +230,9 @@ impl Totals {
             requests_per_second: per_second(self.requests.saturating_sub(before.requests)),
             ttft_p50_seconds: ttft.quantile(0.5),
             ttft_p99_seconds: ttft.quantile(0.99),
-            output_tokens_per_second: per_second(self.generated.saturating_sub(before.generated)),
+            output_tokens_per_second: per_second(
+                self.generated.unwrap_or(0).saturating_sub(before.generated.unwrap_or(0)),
+            ),
             retries: self.retries.saturating_sub(before.retries),
             errors: self.errors.saturating_sub(before.errors),
         }
@@ -223,11 +243,6 @@ impl Totals {
         let hits = self.cache_hits.saturating_sub(before.cache_hits);
         Some(hits as f64 / queries as f64)
     }
-}
-
-fn servers_generated(views: &[Arc<ServerView>]) -> u64 {
-    let readings = views.iter().filter_map(|view| view.reading);
-    readings.filter_map(|reading| reading.counters.generation_tokens).sum()
 }
 
 fn health_word(health: Health) -> HealthWord {
