@@ -7,6 +7,8 @@ mod footer;
 mod lower;
 mod overlay;
 mod panes;
+#[cfg(test)]
+mod picture;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use crate::status::{
     Admission, EventLine, Phase, RequestUnderWay, Severity, StatusReport, Traffic,
 };
 
-fn frame(state: &State, colours: Colours, width: u16, height: u16) -> Buffer {
+pub(super) fn frame(state: &State, colours: Colours, width: u16, height: u16) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| draw(frame, state, Theme::new(colours), SECOND)).unwrap();
     terminal.backend().buffer().clone()
