@@ -3,7 +3,7 @@
 //! and fails on command.
 //!
 //! It knows nothing of the router that it serves to test: what both believe about vLLM, each believes
-//! for itself, and `tests/real_vllm/conformance.py` holds this side to the real one.
+//! for itself, and `tests/real_vllm/test_conformance.py` holds this side to the real one.
 //!
 //! - [`engine`] and [`kv_cache`] are the scheduler and its cache: pure, time told from outside.
 //! - [`tokenizer`] and [`writer`] are the model: texts to tokens, and what follows them.

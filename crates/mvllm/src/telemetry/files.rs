@@ -109,3 +109,37 @@ where
         writeln!(writer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_has_grown_is_put_aside_and_compressed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = LogFile { rotate_at: 1_000, ..ALL };
+        let (mut writer, guard) = file.open(folder.path()).unwrap();
+        for line in 0..100 {
+            writer.write_all(format!("line {line:03} of a log that grows\n").as_bytes()).unwrap();
+        }
+        // Waits until all is written.
+        drop(guard);
+        let names: Vec<String> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(names.contains(&"mvllm.log".to_owned()), "{names:?}");
+        let aside: Vec<_> = names.iter().filter(|name| *name != "mvllm.log").collect();
+        assert!(!aside.is_empty() && aside.iter().all(|name| name.ends_with(".gz")), "{names:?}");
+    }
+
+    #[test]
+    fn where_a_file_is_in_the_way_there_are_no_log_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs");
+        std::fs::write(&path, "").unwrap();
+        assert!(layers::<tracing_subscriber::Registry>(&path).is_err());
+    }
+}
