@@ -2,6 +2,7 @@
 
 mod page;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mvllm_core::health::Health;
@@ -11,7 +12,8 @@ use mvllm_core::snapshot::{Admission, ServerView};
 use self::page::Page;
 use crate::board::Board;
 use crate::clock::Clock;
-use crate::traffic::{HistogramCounts, Series, Traffic};
+use crate::proxy::REASONS;
+use crate::traffic::{CAUSES, HistogramCounts, Series, Traffic};
 
 /// The content type that names the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -22,7 +24,7 @@ pub(super) fn render(board: &Board, traffic: &Traffic, clock: Clock) -> String {
     page.sample("mvllm_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     requests(&mut page, traffic);
     durations(&mut page, traffic);
-    attempts(&mut page, traffic);
+    attempts(&mut page, board, traffic);
     servers(&mut page, board, clock);
     reloads(&mut page, board);
     page.into_text()
@@ -70,8 +72,10 @@ fn requests(page: &mut Page, traffic: &Traffic) {
     }
     let name = "mvllm_refusals_total";
     page.family(name, "counter", "Requests that mvllm itself answered with an error, by reason.");
-    for (reason, count) in traffic.refusals() {
-        page.sample(name, &[("reason", reason)], count);
+    let refusals = traffic.refusals();
+    // From zero on: of a counter that is born with its first event, `rate()` does not see that.
+    for reason in REASONS {
+        page.sample(name, &[("reason", reason)], refusals.get(reason).unwrap_or(&0));
     }
     let name = "mvllm_client_connections";
     page.family(name, "gauge", "Open connections of clients.");
@@ -109,14 +113,20 @@ fn durations(page: &mut Page, traffic: &Traffic) {
     }
 }
 
-fn attempts(page: &mut Page, traffic: &Traffic) {
+fn attempts(page: &mut Page, board: &Board, traffic: &Traffic) {
     let name = "mvllm_attempts_failed_total";
     page.family(
         name,
         "counter",
         "Attempts at a server that brought no answer to pass on, by cause.",
     );
-    for ((server, cause), count) in traffic.failed_attempts() {
+    let mut failed = traffic.failed_attempts();
+    for server in board.read().fleet.servers.iter() {
+        for cause in CAUSES {
+            failed.entry((Arc::clone(&server.spec.url), cause)).or_insert(0);
+        }
+    }
+    for ((server, cause), count) in failed {
         page.sample(name, &[("server", &server), ("cause", cause)], count);
     }
     let name = "mvllm_retries_total";

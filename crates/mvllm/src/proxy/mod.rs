@@ -18,6 +18,6 @@ mod threads;
 mod upgrade;
 
 pub(crate) use data_thread::DataThread;
-pub(crate) use refuse::Refused;
+pub(crate) use refuse::{REASONS, Refused};
 pub(crate) use reply::Reply;
 pub(crate) use threads::DataThreads;

@@ -46,6 +46,21 @@ pub(crate) enum Refused {
     Timeout,
 }
 
+/// All the words of [`Refused::reason`].
+pub(crate) const REASONS: [&str; 11] = [
+    "ambiguous_path",
+    "bad_gateway",
+    "body_broken",
+    "body_too_large",
+    "closed_path",
+    "method",
+    "no_server",
+    "not_admin",
+    "timeout",
+    "unknown_model",
+    "unknown_server",
+];
+
 impl Refused {
     pub(super) fn status(&self) -> StatusCode {
         match self {
@@ -162,6 +177,26 @@ mod tests {
             text(&refused, "/v1/completions").await,
             r#"{"error":{"message":"The model `x` does not exist. Models served: `a`.","type":"NotFoundError","param":"model","code":404}}"#
         );
+    }
+
+    #[test]
+    fn every_reason_is_among_the_words() {
+        let all = [
+            Refused::Closed(String::new()),
+            Refused::Ambiguous(String::new()),
+            Refused::Method { allow: "GET" },
+            Refused::TooLarge { limit: 1 },
+            Refused::BodyBroken,
+            Refused::UnknownModel { model: String::new(), known: Vec::new() },
+            Refused::NoServers { retry_after_secs: 1 },
+            Refused::NotAdmin,
+            Refused::UnknownServer(String::new()),
+            Refused::BadGateway,
+            Refused::Timeout,
+        ];
+        let mut reasons: Vec<_> = all.iter().map(Refused::reason).collect();
+        reasons.sort_unstable();
+        assert_eq!(reasons, REASONS);
     }
 
     #[tokio::test]

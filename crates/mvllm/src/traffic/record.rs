@@ -183,6 +183,18 @@ impl Drop for Record {
     }
 }
 
+/// All the words of [`cause`].
+pub(crate) const CAUSES: [&str; 8] = [
+    "connection_lost",
+    "error_event",
+    "malformed",
+    "overloaded",
+    "own_limit",
+    "server_error",
+    "silent",
+    "unreachable",
+];
+
 /// A word for the label and the log.
 pub(super) fn cause(failure: Failure) -> &'static str {
     match failure {

@@ -171,6 +171,27 @@ async fn the_metrics_count_what_passed_by_server_and_model() {
     each_series_once(&text);
 }
 
+#[tokio::test]
+async fn the_dashboard_and_the_alerts_ask_for_metrics_that_exist() {
+    let sim = sim();
+    let router = Router::before(&[sim.addr()], "").await;
+    ask_json(router.addr, "/v1/chat/completions", &chat(7, true)).await;
+    router
+        .until("/status", "a scrape", |report| !report["servers"][0]["kv_cache_usage"].is_null())
+        .await;
+    let page = router.get("/metrics").await.text();
+    let there: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+    let packaging = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging");
+    for file in ["prometheus/alerts.yaml", "grafana/mvllm.json"] {
+        let text = std::fs::read_to_string(format!("{packaging}/{file}")).unwrap();
+        let names = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for name in names.filter(|name| name.starts_with("mvllm_")) {
+            assert!(there.contains(name), "{file} asks for {name}");
+        }
+    }
+}
+
 fn completion_tokens(answer: &Value) -> &Value {
     &answer["usage"]["completion_tokens"]
 }
