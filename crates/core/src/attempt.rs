@@ -1,5 +1,6 @@
 //! What a failed attempt means: for the server's health, and for the request.
 
+use crate::choice::Tried;
 use crate::health::Fault;
 use crate::route::Route;
 
@@ -45,8 +46,19 @@ impl Failure {
     }
 
     /// Whether the server may have acted on the request before it failed.
-    const fn may_have_begun(self) -> bool {
+    pub const fn may_have_begun(self) -> bool {
         !matches!(self, Self::Unreachable | Self::OwnLimit | Self::Overloaded(_))
+    }
+
+    /// Whether the server went down under the request, for all that can be seen from here.
+    pub const fn is_death(self) -> bool {
+        matches!(self, Self::Lost)
+    }
+
+    /// Whether one more attempt adds to the work of servers that live. What was never sent, or went
+    /// down with its server, is carried by nobody: sending it elsewhere is no extra load.
+    const fn draws_on_budget(self) -> bool {
+        !matches!(self, Self::Unreachable | Self::OwnLimit | Self::Lost)
     }
 }
 
@@ -69,6 +81,10 @@ impl Replay {
     }
 }
 
+/// A request that this many servers went down under is sent to no other: it may be what brings them
+/// down (a prompt or a parameter that makes vLLM's engine crash), and must not take the fleet along.
+pub const DEATHS_MAX: usize = 2;
+
 /// What to do after a failed attempt, as long as nothing has reached the client. (Once something
 /// has, no function here can be called any more: the request is gone, into the stream.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,13 +93,42 @@ pub enum Next {
     /// Send it to another server.
     TryAnother,
     /// Tell the client.
-    GiveUp,
+    GiveUp(GiveUp),
 }
 
-/// The replay rule.
-pub const fn next(failure: Failure, replay: Replay, failed: usize, max_retries: usize) -> Next {
-    let harmless = matches!(replay, Replay::Safe) || !failure.may_have_begun();
-    if harmless && failed <= max_retries { Next::TryAnother } else { Next::GiveUp }
+/// Why a request is not sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GiveUp {
+    /// It may have begun, and is not harmless to repeat.
+    NotRepeatable,
+    /// As many attempts as are allowed have been made.
+    Exhausted,
+    /// [`DEATHS_MAX`] servers went down under it.
+    Poison,
+    /// The retries of the whole router are used up for now.
+    BudgetSpent,
+}
+
+/// The replay rule. `tried` holds the failed attempts, `failure` is the latest of them; `budget` is
+/// asked last, and only where it matters.
+pub fn next(
+    failure: Failure,
+    replay: Replay,
+    tried: &Tried,
+    max_retries: usize,
+    budget: impl FnOnce() -> bool,
+) -> Next {
+    if replay == Replay::OnlyIfNotBegun && failure.may_have_begun() {
+        Next::GiveUp(GiveUp::NotRepeatable)
+    } else if tried.deaths() >= DEATHS_MAX {
+        Next::GiveUp(GiveUp::Poison)
+    } else if tried.count() > max_retries {
+        Next::GiveUp(GiveUp::Exhausted)
+    } else if failure.draws_on_budget() && !budget() {
+        Next::GiveUp(GiveUp::BudgetSpent)
+    } else {
+        Next::TryAnother
+    }
 }
 
 /// How the status of an answer is to be taken.
@@ -119,6 +164,7 @@ fn speaks_of_load(body: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::dialect::Dialect;
+    use crate::snapshot::ServerKey;
 
     #[test]
     fn client_errors_are_delivered_and_blame_nobody() {
@@ -137,22 +183,62 @@ mod tests {
         assert_eq!(Failure::ServerError(503).fault(), Some(Fault::Status(503)));
     }
 
+    fn tried(failures: &[Failure]) -> Tried {
+        let mut tried = Tried::default();
+        for (nth, &failure) in (0..).zip(failures) {
+            tried.note(ServerKey::nth(nth), failure);
+        }
+        tried
+    }
+
+    fn after(failures: &[Failure], replay: Replay, max_retries: usize, budget: bool) -> Next {
+        let latest = *failures.last().unwrap();
+        next(latest, replay, &tried(failures), max_retries, || budget)
+    }
+
     #[test]
     fn inference_is_replayed_until_the_retries_are_used_up() {
         let replay = Replay::of(Route::Inference(Dialect::OpenAi), "POST");
-        assert_eq!(next(Failure::Lost, replay, 1, 3), Next::TryAnother);
-        assert_eq!(next(Failure::Lost, replay, 3, 3), Next::TryAnother);
-        assert_eq!(next(Failure::Lost, replay, 4, 3), Next::GiveUp);
-        assert_eq!(next(Failure::Lost, replay, 1, 0), Next::GiveUp);
+        let error = Failure::ServerError(500);
+        assert_eq!(after(&[error], replay, 3, true), Next::TryAnother);
+        assert_eq!(after(&[error; 3], replay, 3, true), Next::TryAnother);
+        assert_eq!(after(&[error; 4], replay, 3, true), Next::GiveUp(GiveUp::Exhausted));
+        assert_eq!(after(&[Failure::Lost], replay, 0, true), Next::GiveUp(GiveUp::Exhausted));
     }
 
     #[test]
     fn what_may_have_begun_and_is_no_inference_is_not_repeated() {
         let replay = Replay::of(Route::Other, "POST");
-        assert_eq!(next(Failure::Lost, replay, 1, 3), Next::GiveUp);
-        assert_eq!(next(Failure::ServerError(500), replay, 1, 3), Next::GiveUp);
-        assert_eq!(next(Failure::Unreachable, replay, 1, 3), Next::TryAnother);
-        assert_eq!(next(Failure::Overloaded(429), replay, 1, 3), Next::TryAnother);
+        let not_again = Next::GiveUp(GiveUp::NotRepeatable);
+        assert_eq!(after(&[Failure::Lost], replay, 3, true), not_again);
+        assert_eq!(after(&[Failure::ServerError(500)], replay, 3, true), not_again);
+        assert_eq!(after(&[Failure::Unreachable], replay, 3, true), Next::TryAnother);
+        assert_eq!(after(&[Failure::Overloaded(429)], replay, 3, true), Next::TryAnother);
         assert_eq!(Replay::of(Route::Other, "GET"), Replay::Safe);
+    }
+
+    #[test]
+    fn a_request_under_which_two_servers_went_down_is_not_sent_to_a_third() {
+        let (lost, busy) = (Failure::Lost, Failure::Overloaded(503));
+        assert_eq!(after(&[lost], Replay::Safe, 9, true), Next::TryAnother);
+        assert_eq!(after(&[lost, busy], Replay::Safe, 9, true), Next::TryAnother);
+        assert_eq!(after(&[lost, busy, lost], Replay::Safe, 9, true), Next::GiveUp(GiveUp::Poison));
+    }
+
+    #[test]
+    fn a_spent_budget_stops_what_would_add_work_and_nothing_else() {
+        let spent = Next::GiveUp(GiveUp::BudgetSpent);
+        for failure in [
+            Failure::ServerError(500),
+            Failure::Overloaded(429),
+            Failure::Silent,
+            Failure::ErrorEvent,
+            Failure::Malformed,
+        ] {
+            assert_eq!(after(&[failure], Replay::Safe, 3, false), spent, "{failure:?}");
+        }
+        for failure in [Failure::Unreachable, Failure::OwnLimit, Failure::Lost] {
+            assert_eq!(after(&[failure], Replay::Safe, 3, false), Next::TryAnother, "{failure:?}");
+        }
     }
 }

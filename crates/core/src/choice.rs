@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::attempt::Failure;
 use crate::health::Health;
 use crate::ledger::Reservation;
 use crate::policy::Policy;
@@ -25,18 +26,30 @@ pub struct Facts<'a> {
 pub struct Tried {
     servers: Vec<ServerKey>,
     answered: bool,
+    deaths: usize,
 }
 
 impl Tried {
-    /// Notes that `server` was tried, and whether it gave an answer, if a bad one.
-    pub fn note(&mut self, server: ServerKey, answered: bool) {
+    /// Notes that `server` was tried, and why that came to nothing.
+    pub fn note(&mut self, server: ServerKey, failure: Failure) {
         self.servers.push(server);
-        self.answered |= answered;
+        self.answered |= failure.is_answer();
+        self.deaths += usize::from(failure.is_death());
+    }
+
+    /// Takes `server` out of the choice: it is being tried at this moment.
+    pub fn leave_out(&mut self, server: ServerKey) {
+        self.servers.push(server);
     }
 
     /// How many attempts failed.
     pub fn count(&self) -> usize {
         self.servers.len()
+    }
+
+    /// How many servers went down under the request.
+    pub fn deaths(&self) -> usize {
+        self.deaths
     }
 
     fn contains(&self, server: ServerKey) -> bool {
@@ -94,6 +107,8 @@ pub fn choose(
 enum Tier {
     /// Well, responsive, and serves the model.
     Fit,
+    /// The same, but it has just said that it is full.
+    Full,
     /// Well by its record, but its scrapes have stopped.
     FallenSilent,
     /// Well, but has not said what it serves.
@@ -154,6 +169,7 @@ fn tier(server: &ServerView, serves: Serves, tried: &Tried, now: Timestamp) -> O
         Health::Healthy | Health::Suspect if server.has_fallen_silent(now) => {
             Some(Tier::FallenSilent)
         }
+        Health::Healthy | Health::Suspect if server.ledger.is_full(now) => Some(Tier::Full),
         Health::Healthy | Health::Suspect => Some(Tier::Fit),
     }
 }

@@ -1,5 +1,5 @@
 //! What this router itself knows of a server's load, exactly and at once: how many requests it has
-//! there now, and when the server was last seen to make progress.
+//! there now, when the server was last seen to make progress, and whether it said that it is full.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,6 +17,7 @@ const PROGRESS_RESOLUTION: Duration = Duration::from_millis(250);
 pub struct Ledger {
     in_flight: AtomicU32,
     progress_nanos: AtomicU64,
+    full_until_nanos: AtomicU64,
 }
 
 impl Ledger {
@@ -51,6 +52,16 @@ impl Ledger {
     /// When the server was last seen to make progress; the start of the process if never.
     pub fn progress_at(&self) -> Timestamp {
         Timestamp::from_nanos(self.progress_nanos.load(Ordering::Relaxed))
+    }
+
+    /// Notes that the server refused a request because it is full. Until then others come first.
+    pub fn note_full(&self, until: Timestamp) {
+        self.full_until_nanos.fetch_max(until.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether the server has said that it is full, and that is to be believed still.
+    pub fn is_full(&self, now: Timestamp) -> bool {
+        now.as_nanos() < self.full_until_nanos.load(Ordering::Relaxed)
     }
 }
 

@@ -15,6 +15,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod attempt;
+pub mod budget;
 pub mod choice;
 pub mod dialect;
 pub mod exposition;

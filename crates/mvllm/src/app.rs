@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{Loaded, Settings, WatchEvent, watch as watch_file};
 use crate::fleet::FleetTask;
 use crate::listen::accept_forever;
-use crate::proxy::{DataThread, DataThreads};
+use crate::proxy::{DataThread, DataThreads, Safeguards};
 use crate::screen::Screen;
 use crate::status::Collector;
 use crate::telemetry::events::RecentEvents;
@@ -78,10 +78,12 @@ impl App {
             Collector::new(Arc::clone(&board), Arc::clone(&traffic), self.events, clock);
         let (reports, status) = watch::channel(Arc::new(collector.report()));
         tokio::spawn(collector.run(reports));
+        let safeguards = Arc::<Safeguards>::default();
         let state = |nth| {
             let (board, traffic) = (Arc::clone(&board), Arc::clone(&traffic));
             let (status, news) = (status.clone(), news.clone());
-            DataThread::new(board, clock, traffic, status, news, self.seed ^ nth)
+            let safeguards = Arc::clone(&safeguards);
+            DataThread::new(board, clock, traffic, status, news, safeguards, self.seed ^ nth)
         };
         let count = data_threads(settings.tuning.data_threads);
         let threads = DataThreads::start((0..count).map(state).collect())?;

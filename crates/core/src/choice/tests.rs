@@ -126,6 +126,18 @@ fn ejected_servers_are_the_last_resort() {
 }
 
 #[test]
+fn a_server_that_said_it_is_full_comes_after_those_that_did_not() {
+    let busy = Server { running: 9.0, ..server() };
+    let out = Server { health: EJECTED, ..server() };
+    let snapshot = snapshot(&[server(), busy, out]);
+    snapshot.servers[0].ledger.note_full(Timestamp::from_nanos(1));
+    assert_eq!(ask(&snapshot, Some("m"), &Tried::default()), Ok(1));
+    let mut tried = Tried::default();
+    tried.note(ServerKey::nth(1), Failure::Overloaded(429));
+    assert_eq!(ask(&snapshot, Some("m"), &tried), Ok(0), "rather full than ejected");
+}
+
+#[test]
 fn a_cordoned_server_gets_nothing_not_even_as_a_last_resort() {
     let cordoned = Server { admission: Admission::Cordoned, ..server() };
     let draining = Server { admission: Admission::Draining, ..server() };
@@ -141,10 +153,10 @@ fn a_last_resort_is_not_tried_once_somebody_has_answered() {
     let out = Server { health: EJECTED, ..server() };
     let snapshot = snapshot(&[server(), out]);
     let mut tried = Tried::default();
-    tried.note(ServerKey::nth(0), false);
+    tried.note(ServerKey::nth(0), Failure::Lost);
     assert_eq!(ask(&snapshot, Some("m"), &tried), Ok(1));
     let mut tried = Tried::default();
-    tried.note(ServerKey::nth(0), true);
+    tried.note(ServerKey::nth(0), Failure::ServerError(500));
     assert_eq!(ask(&snapshot, Some("m"), &tried), Err(Refusal::Exhausted));
 }
 
@@ -251,7 +263,7 @@ proptest! {
         let snapshot = snapshot(&servers);
         let mut tried = Tried::default();
         for at in &tried_at {
-            tried.note(ServerKey::nth(*at as u64), false);
+            tried.note(ServerKey::nth(*at as u64), Failure::Lost);
         }
         let fit = |at: usize| {
             servers[at].health.is_routable()

@@ -13,7 +13,7 @@ use self::page::Page;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::proxy::REASONS;
-use crate::traffic::{CAUSES, HistogramCounts, Series, Traffic};
+use crate::traffic::{CAUSES, GIVEN_UP, HistogramCounts, Series, Traffic};
 
 /// The content type that names the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -132,6 +132,15 @@ fn attempts(page: &mut Page, board: &Board, traffic: &Traffic) {
     let name = "mvllm_retries_total";
     page.family(name, "counter", "Attempts made because an earlier one failed.");
     page.sample(name, &[], traffic.retries.load(Ordering::Relaxed));
+    let name = "mvllm_retries_denied_total";
+    page.family(name, "counter", "Requests not sent again after a failed attempt, by reason.");
+    let denied = traffic.given_up();
+    for reason in GIVEN_UP {
+        page.sample(name, &[("reason", reason)], denied.get(reason).unwrap_or(&0));
+    }
+    let name = "mvllm_hedges_total";
+    page.family(name, "counter", "Second attempts made because the first took long.");
+    page.sample(name, &[], traffic.hedges.load(Ordering::Relaxed));
 }
 
 fn servers(page: &mut Page, board: &Board, clock: Clock) {

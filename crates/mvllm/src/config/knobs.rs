@@ -162,6 +162,19 @@ table! {
         /// attempts. Nothing is repeated once a part of the answer has reached the client, nor what
         /// may have begun and is not inference.
         max_retries: u32 = Count { default: 3, max: 1000 }, Reload, "0.1.0";
+        /// What part of all requests may be sent again because a server failed them (5xx, silence,
+        /// a full queue), over the last ten seconds and on top of 30; so retries cannot bury a
+        /// fleet in trouble. Requests that were never sent, or went down with their server, may
+        /// always be sent elsewhere: that adds no work to anybody.
+        retry_budget: f64 = Ratio { default: 0.1 }, Reload, "0.2.0";
+        /// After two servers went down under one request, how long the very same request (path and
+        /// body, to the byte) is refused with 422, unless somebody answers it meanwhile. 0: not at
+        /// all.
+        poison_quarantine: Duration = WholeSeconds { default: 600, min: 0 }, Reload, "0.2.0";
+        /// After how long without an answer a second server is asked as well; the first answer
+        /// counts, and the other server is told to stop. 0: never. It costs the fleet a second
+        /// prefill of every request that takes so long, within `retry_budget`.
+        hedge_after: Duration = Seconds { default: 0.0, min: 0.0 }, Reload, "0.2.0";
         /// After this many failed requests in a row (refused or broken connections, silence, 5xx) a
         /// server is taken out until a health check succeeds.
         failure_threshold: NonZeroU32 = positive(2, 1_000_000), Reload, "0.1.0";

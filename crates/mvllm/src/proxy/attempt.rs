@@ -7,6 +7,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
@@ -23,6 +24,7 @@ use mvllm_core::route::Route;
 
 use super::data_thread::DataThread;
 use super::headers;
+use super::retry_after;
 use super::silence::{Silence, TooSilent};
 use super::stream::{AnswerStream, Step};
 use crate::board::Published;
@@ -83,6 +85,12 @@ pub(super) struct Failed {
 impl Failed {
     fn new(failure: Failure, detail: &dyn Display) -> Self {
         Self { failure, detail: detail.to_string(), answer: None }
+    }
+
+    /// How long the server wants to be left alone, if it says so.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let (head, _) = self.answer.as_ref()?;
+        retry_after::asked_for(&head.headers, jiff::Timestamp::now())
     }
 }
 

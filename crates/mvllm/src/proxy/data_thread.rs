@@ -3,16 +3,26 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mvllm_core::budget::RetryBudget;
 use mvllm_core::fleet::Event;
 use mvllm_core::health::Fault;
 use mvllm_core::snapshot::ServerKey;
 use tokio::sync::{mpsc, watch};
 
+use super::quarantine::{Fingerprint, Quarantine};
+use super::refuse::Refused;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::status::StatusReport;
 use crate::traffic::Traffic;
 use crate::upstream::Pool;
+
+/// What keeps retries from doing harm; one for all threads.
+#[derive(Debug, Default)]
+pub(crate) struct Safeguards {
+    pub(super) budget: RetryBudget,
+    pub(super) quarantine: Quarantine,
+}
 
 /// One thread's share of everything.
 #[derive(Debug)]
@@ -23,6 +33,7 @@ pub(crate) struct DataThread {
     /// The latest report of all there is to see.
     pub(crate) status: watch::Receiver<Arc<StatusReport>>,
     pub(super) pool: Arc<Pool>,
+    pub(super) safeguards: Arc<Safeguards>,
     evidence: mpsc::Sender<Event>,
     random: Mutex<fastrand::Rng>,
 }
@@ -34,14 +45,28 @@ impl DataThread {
         traffic: Arc<Traffic>,
         status: watch::Receiver<Arc<StatusReport>>,
         evidence: mpsc::Sender<Event>,
+        safeguards: Arc<Safeguards>,
         seed: u64,
     ) -> Self {
         let random = Mutex::new(fastrand::Rng::with_seed(seed));
-        Self { board, clock, traffic, status, pool: Arc::default(), evidence, random }
+        let pool = Arc::default();
+        Self { board, clock, traffic, status, pool, safeguards, evidence, random }
     }
 
     pub(super) fn random(&self) -> MutexGuard<'_, fastrand::Rng> {
         self.random.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses a request under which servers have gone down before.
+    pub(super) fn check_quarantine(&self, path: &str, body: &[u8]) -> Result<(), Refused> {
+        let quarantine = &self.safeguards.quarantine;
+        if quarantine.is_empty() {
+            return Ok(());
+        }
+        match quarantine.remaining(Fingerprint::of(path, body), self.clock.now()) {
+            Some(remaining) => Err(Refused::Quarantined { secs: remaining.as_secs() + 1 }),
+            None => Ok(()),
+        }
     }
 
     /// Tells the fleet task. If it is so far behind that there is no room, more of the same will

@@ -1,37 +1,27 @@
 //! From a prepared request to an answer: decide, try, and decide again while that is allowed.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::response::Parts;
-use mvllm_core::attempt::{Failure, Next, next};
+use mvllm_core::attempt::{Failure, GiveUp, Next, Replay, next};
 use mvllm_core::choice::{Candidate, Facts, Refusal, Tried, choose};
 use mvllm_core::health::Health;
 use mvllm_core::policy::Policy;
-use tokio::time::timeout_at;
-use tracing::warn;
+use mvllm_core::snapshot::{ServerKey, ServerView};
+use tokio::time::{timeout, timeout_at};
+use tracing::{debug, warn};
 
 use super::attempt::{Answered, Failed, Prepared, attempt};
 use super::data_thread::DataThread;
-use super::refuse::Refused;
+use super::defeat::{Defeat, Defeats};
+use super::quarantine::Fingerprint;
 use crate::board::Published;
 use crate::traffic::Record;
 
-/// What the client gets after all attempts failed.
-#[derive(Debug)]
-pub(super) enum Defeat {
-    /// The last answer that a server gave, verbatim.
-    Answer(Box<Parts>, Bytes),
-    /// Nobody gave any.
-    Refused(Refused),
-}
-
-impl From<Refused> for Defeat {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
+/// For how long others come before a server that said that it is full, where it names no time. A
+/// request of vLLM's queue is served in about that time, or many are.
+const FULL_FOR: Duration = Duration::from_secs(1);
 
 /// Sends the request to the best server, and to the next best while nothing has come back.
 pub(super) async fn dispatch(
@@ -40,123 +30,212 @@ pub(super) async fn dispatch(
     model: Option<&str>,
     record: &mut Record,
 ) -> Result<Answered, Defeat> {
-    let mut tried = Tried::default();
-    let mut defeats = Defeats::default();
+    thread.safeguards.budget.note_request(thread.clock.now());
+    let (tried, defeats) = (Tried::default(), Defeats::default());
+    let mut course = Course { thread, prepared, model, record, tried, defeats };
     loop {
         let published = Arc::clone(&thread.board.read());
-        let candidate = match candidate(thread, &published, &tried, model).await {
+        let candidate = match course.candidate(&published).await {
             Ok(candidate) => candidate,
-            Err(refusal) => return Err(defeats.settle(refusal, &published, model)),
+            Err(refusal) => return Err(course.defeats.settle(refusal, &published, model)),
         };
-        let (key, health) = (candidate.server.key, candidate.server.health);
-        let url = Arc::clone(&candidate.server.spec.url);
-        record.sent_to(&url);
-        match attempt(thread, prepared, candidate, &published).await {
-            Ok(answered) => {
-                if health != Health::Healthy {
-                    thread.report_success(key);
+        let outcome = match course.hedge_after(&published) {
+            None => course.tries(candidate, &published).await,
+            // Boxed, so that requests that never race need no room for it.
+            Some(patience) => Box::pin(course.races(candidate, patience, &published)).await,
+        };
+        match outcome {
+            Ok(answered) => return Ok(answered),
+            Err(failure) => match course.after(failure, &published) {
+                Next::TryAnother => {}
+                Next::GiveUp(why) => {
+                    return Err(course.defeats.give_up(why, &published, model));
                 }
-                record.answered(answered.head.status.as_u16());
-                return Ok(answered);
+            },
+        }
+    }
+}
+
+/// One request on its way, and what has become of it so far.
+struct Course<'a> {
+    thread: &'a Arc<DataThread>,
+    prepared: &'a Prepared,
+    model: Option<&'a str>,
+    record: &'a mut Record,
+    tried: Tried,
+    defeats: Defeats,
+}
+
+impl Course<'_> {
+    async fn tries(
+        &mut self,
+        candidate: Candidate,
+        published: &Published,
+    ) -> Result<Answered, Failure> {
+        let server = Arc::clone(&candidate.server);
+        self.record.sent_to(&server.spec.url);
+        let outcome = attempt(self.thread, self.prepared, candidate, published).await;
+        self.note(&server, outcome)
+    }
+
+    /// As [`Self::tries`]; if nothing has come after `patience`, a second server is asked, and the
+    /// first answer counts. The other attempt is dropped, which closes its connection, which makes
+    /// vLLM abort it.
+    async fn races(
+        &mut self,
+        candidate: Candidate,
+        patience: Duration,
+        published: &Published,
+    ) -> Result<Answered, Failure> {
+        let (thread, prepared) = (self.thread, self.prepared);
+        let server = Arc::clone(&candidate.server);
+        self.record.sent_to(&server.spec.url);
+        let mut first = pin!(attempt(thread, prepared, candidate, published));
+        if let Ok(outcome) = timeout(patience, &mut first).await {
+            return self.note(&server, outcome);
+        }
+        let Some(candidate) = self.rival(server.key, published) else {
+            let outcome = first.await;
+            return self.note(&server, outcome);
+        };
+        let rival = Arc::clone(&candidate.server);
+        self.record.hedged_at(&rival.spec.url);
+        let mut second = pin!(attempt(thread, prepared, candidate, published));
+        tokio::select! {
+            biased;
+            outcome = &mut first => match self.note(&server, outcome) {
+                Ok(answered) => Ok(answered),
+                Err(_) => {
+                    let outcome = second.await;
+                    self.note(&rival, outcome)
+                }
+            },
+            outcome = &mut second => match self.note(&rival, outcome) {
+                Ok(answered) => Ok(answered),
+                Err(_) => {
+                    let outcome = first.await;
+                    self.note(&server, outcome)
+                }
+            },
+        }
+    }
+
+    /// After how long without an answer a second server is asked as well.
+    fn hedge_after(&self, published: &Published) -> Option<Duration> {
+        let after = published.settings.tuning.hedge_after;
+        (!after.is_zero() && self.prepared.replay() == Replay::Safe).then_some(after)
+    }
+
+    /// Somebody well who may be asked the same as `first`, if the budget has room for it.
+    fn rival(&self, first: ServerKey, published: &Published) -> Option<Candidate> {
+        let mut tried = self.tried.clone();
+        tried.leave_out(first);
+        let rival = decide(self.thread, published, &tried, self.model).ok()?;
+        (rival.server.health.is_routable() && self.budget(published)).then_some(rival)
+    }
+
+    /// What the failed attempts leave to do.
+    fn after(&self, failure: Failure, published: &Published) -> Next {
+        let tuning = &published.settings.tuning;
+        let budget = || self.budget(published);
+        let retries = tuning.max_retries as usize;
+        let step = next(failure, self.prepared.replay(), &self.tried, retries, budget);
+        if let Next::GiveUp(why) = step {
+            self.thread.traffic.count_given_up(why);
+            if why == GiveUp::Poison && !tuning.poison_quarantine.is_zero() {
+                let until = self.thread.clock.now() + tuning.poison_quarantine;
+                self.thread.safeguards.quarantine.hold(self.fingerprint(), until);
+            }
+        }
+        step
+    }
+
+    fn budget(&self, published: &Published) -> bool {
+        let share = published.settings.tuning.retry_budget;
+        self.thread.safeguards.budget.take(share, self.thread.clock.now())
+    }
+
+    /// Notes what came of an attempt: for the request, for the server and for the account.
+    fn note(
+        &mut self,
+        server: &Arc<ServerView>,
+        outcome: Result<Answered, Failed>,
+    ) -> Result<Answered, Failure> {
+        match outcome {
+            Ok(answered) => {
+                if server.health != Health::Healthy {
+                    self.thread.report_success(server.key);
+                }
+                self.record.answered(&server.spec.url, answered.head.status.as_u16());
+                let quarantine = &self.thread.safeguards.quarantine;
+                if !quarantine.is_empty() {
+                    quarantine.release(self.fingerprint());
+                }
+                Ok(answered)
             }
             Err(failed) => {
-                warn!(server = %url, failure = ?failed.failure, "attempt failed: {}", failed.detail);
-                if let Some(fault) = failed.failure.fault() {
-                    thread.report_failure(key, fault);
+                let failure = failed.failure;
+                complain(server, &failed);
+                if let Some(fault) = failure.fault() {
+                    self.thread.report_failure(server.key, fault);
                 }
-                record.failed(failed.failure);
-                tried.note(key, failed.failure.is_answer());
-                let step = next(
-                    failed.failure,
-                    prepared.replay(),
-                    tried.count(),
-                    published.settings.tuning.max_retries as usize,
-                );
-                defeats.note(failed, health);
-                if step == Next::GiveUp {
-                    return Err(defeats.settle(Refusal::Exhausted, &published, model));
+                if matches!(failure, Failure::Overloaded(_)) {
+                    let pause = failed.retry_after().unwrap_or(FULL_FOR);
+                    server.ledger.note_full(self.thread.clock.now() + pause);
                 }
+                self.record.failed(&server.spec.url, failure);
+                self.tried.note(server.key, failure);
+                self.defeats.note(failed, server.health);
+                Err(failure)
+            }
+        }
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.prepared.path.path(), &self.prepared.body)
+    }
+
+    /// Decides; waits for servers that are just being checked for the first time, if nobody else is
+    /// there.
+    async fn candidate(&self, published: &Published) -> Result<Candidate, Refusal> {
+        let decision = decide(self.thread, published, &self.tried, self.model);
+        if !matches!(decision, Err(Refusal::NotYet)) {
+            return decision;
+        }
+        let tuning = &published.settings.tuning;
+        let patience = tuning.connect_timeout + tuning.health_check_timeout;
+        let deadline = tokio::time::Instant::now() + patience;
+        let mut changes = self.thread.board.subscribe();
+        loop {
+            let published = Arc::clone(&self.thread.board.read());
+            let decision = decide(self.thread, &published, &self.tried, self.model);
+            if !matches!(decision, Err(Refusal::NotYet)) {
+                return decision;
+            }
+            if timeout_at(deadline, changes.changed()).await.is_err() {
+                return Err(Refusal::Exhausted);
             }
         }
     }
 }
 
-/// Decides; waits for servers that are just being checked for the first time, if nobody else is
-/// there.
-async fn candidate(
+fn decide(
     thread: &DataThread,
     published: &Published,
     tried: &Tried,
     model: Option<&str>,
 ) -> Result<Candidate, Refusal> {
-    let decide = |published: &Published| {
-        let (facts, now) = (Facts { model }, thread.clock.now());
-        let mut random = thread.random();
-        choose(Policy::Load, &facts, &published.fleet, tried, &mut random, now)
-    };
-    let decision = decide(published);
-    if !matches!(decision, Err(Refusal::NotYet)) {
-        return decision;
-    }
-    let patience =
-        published.settings.tuning.connect_timeout + published.settings.tuning.health_check_timeout;
-    let deadline = tokio::time::Instant::now() + patience;
-    let mut changes = thread.board.subscribe();
-    loop {
-        let decision = decide(&Arc::clone(&thread.board.read()));
-        if !matches!(decision, Err(Refusal::NotYet)) {
-            return decision;
-        }
-        if timeout_at(deadline, changes.changed()).await.is_err() {
-            return Err(Refusal::Exhausted);
-        }
-    }
+    let mut random = thread.random();
+    choose(Policy::Load, &Facts { model }, &published.fleet, tried, &mut random, thread.clock.now())
 }
 
-/// The failed attempts of one request.
-#[derive(Debug, Default)]
-struct Defeats {
-    answer: Option<(Parts, Bytes)>,
-    last: Option<Failure>,
-    hoped: bool,
-}
-
-impl Defeats {
-    fn note(&mut self, failed: Failed, health: Health) {
-        self.answer = failed.answer.or(self.answer.take());
-        self.last = Some(failed.failure);
-        self.hoped |= health.is_routable();
+/// That a server which is known to be out fails once more is no news, and with all of them out it
+/// would fill the log.
+fn complain(server: &ServerView, failed: &Failed) {
+    let (url, failure, detail) = (&server.spec.url, failed.failure, &failed.detail);
+    if server.health.is_routable() {
+        warn!(server = %url, ?failure, "attempt failed: {detail}");
+    } else {
+        debug!(server = %url, ?failure, "attempt failed: {detail}");
     }
-
-    fn settle(self, refusal: Refusal, published: &Published, model: Option<&str>) -> Defeat {
-        if let Some((head, body)) = self.answer {
-            return Defeat::Answer(Box::new(head), body);
-        }
-        Defeat::Refused(match (refusal, self.last) {
-            (Refusal::UnknownModel, None) => unknown_model(published, model),
-            (_, Some(Failure::Silent)) => Refused::Timeout,
-            (_, Some(_)) if self.hoped => Refused::BadGateway,
-            // Nobody was tried, or only servers that were known to be out.
-            _ => nobody_now(published, model),
-        })
-    }
-}
-
-fn unknown_model(published: &Published, model: Option<&str>) -> Refused {
-    let known = published.fleet.models.names().map(ToString::to_string).collect();
-    Refused::UnknownModel { model: model.unwrap_or_default().to_owned(), known }
-}
-
-fn nobody_now(published: &Published, model: Option<&str>) -> Refused {
-    let retry_after_secs = retry_after_secs(published.settings.tuning.health_check_interval);
-    match model.filter(|_| !published.fleet.servers.is_empty()) {
-        Some(model) => Refused::NoServersFor { model: model.to_owned(), retry_after_secs },
-        None => Refused::NoServers { retry_after_secs },
-    }
-}
-
-/// By the next health check a server may be back. More than a minute makes SDKs give up
-/// altogether, and a fraction is no `Retry-After` (RFC 9110, section 10.2.3).
-fn retry_after_secs(health_check_interval: Duration) -> u64 {
-    health_check_interval.as_secs().clamp(1, 60)
 }

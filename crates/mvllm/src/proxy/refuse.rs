@@ -42,20 +42,32 @@ pub(crate) enum Refused {
     UnknownServer(String),
     #[error("Bad gateway - max retries exceeded")]
     BadGateway,
+    #[error(
+        "Two servers went down while they worked on this request, so it is not sent to a third. See \
+         their logs."
+    )]
+    Deadly,
+    #[error(
+        "Two servers went down while they worked on this very request, so it is not sent again for \
+         {secs} s (poison_quarantine in servers.toml). Change it, or see the servers' logs."
+    )]
+    Quarantined { secs: u64 },
     #[error("Gateway timeout - no server answered within the request timeout")]
     Timeout,
 }
 
 /// All the words of [`Refused::reason`].
-pub(crate) const REASONS: [&str; 11] = [
+pub(crate) const REASONS: [&str; 13] = [
     "ambiguous_path",
     "bad_gateway",
     "body_broken",
     "body_too_large",
     "closed_path",
+    "deadly_request",
     "method",
     "no_server",
     "not_admin",
+    "quarantined",
     "timeout",
     "unknown_model",
     "unknown_server",
@@ -72,7 +84,8 @@ impl Refused {
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoServers { .. } | Self::NoServersFor { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BadGateway => StatusCode::BAD_GATEWAY,
+            Self::BadGateway | Self::Deadly => StatusCode::BAD_GATEWAY,
+            Self::Quarantined { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -90,6 +103,8 @@ impl Refused {
             Self::NotAdmin => "not_admin",
             Self::UnknownServer(_) => "unknown_server",
             Self::BadGateway => "bad_gateway",
+            Self::Deadly => "deadly_request",
+            Self::Quarantined { .. } => "quarantined",
             Self::Timeout => "timeout",
         }
     }
@@ -136,10 +151,13 @@ impl Refused {
                 "not_found_error"
             }
             Self::NotAdmin => "permission_error",
-            Self::Ambiguous(_) | Self::BodyBroken | Self::Method { .. } => "invalid_request_error",
+            Self::Ambiguous(_)
+            | Self::BodyBroken
+            | Self::Method { .. }
+            | Self::Quarantined { .. } => "invalid_request_error",
             Self::TooLarge { .. } => "request_too_large",
             Self::NoServers { .. } | Self::NoServersFor { .. } => "overloaded_error",
-            Self::BadGateway => "api_error",
+            Self::BadGateway | Self::Deadly => "api_error",
             Self::Timeout => "timeout_error",
         };
         json!({"type": "error", "error": {"type": kind, "message": self.to_string()}})
@@ -192,6 +210,8 @@ mod tests {
             Refused::NotAdmin,
             Refused::UnknownServer(String::new()),
             Refused::BadGateway,
+            Refused::Deadly,
+            Refused::Quarantined { secs: 1 },
             Refused::Timeout,
         ];
         let mut reasons: Vec<_> = all.iter().map(Refused::reason).collect();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -16,15 +16,19 @@ use super::attempt::{AnswerBody, Answered, Prepared};
 use super::body::{BodyError, collect};
 use super::cors::{Cors, preflight};
 use super::data_thread::DataThread;
-use super::dispatch::{Defeat, dispatch};
+use super::defeat::{Defeat, LastWord};
+use super::dispatch::dispatch;
 use super::refuse::Refused;
 use super::relay::Relay;
 use super::reply::Reply;
-use super::{headers, request_id, upgrade};
+use super::{headers, request_id, retry_after, upgrade};
 use crate::admin;
 use crate::board::Published;
 use crate::config::path_pattern::PathPattern;
-use crate::traffic::{Ending, Record};
+use crate::traffic::Record;
+
+/// Read by the SDKs of OpenAI and Anthropic, which else send a failed request twice more.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Answers, whatever happens.
 pub(super) async fn serve(
@@ -69,18 +73,28 @@ async fn account_for(
         Record::begin(traffic, thread.clock, id.to_owned(), client, method, path.clone());
     match forward(thread, published, request, &mut record).await {
         Ok((answered, client)) => deliver(answered, client, record, thread),
-        Err(Defeat::Refused(refused)) => {
+        Err(defeat) => console(defeat, &path, &mut record),
+    }
+}
+
+/// The answer to a request that nobody answered well.
+fn console(defeat: Defeat, path: &str, record: &mut Record) -> Response<Reply> {
+    let mut response = match defeat.last_word {
+        LastWord::Refused(refused) => {
             record.refused(refused.status().as_u16(), refused.reason());
-            refused.response(&path)
+            refused.response(path)
         }
-        Err(Defeat::Answer(mut head, body)) => {
+        LastWord::Answer(mut head, body) => {
             headers::for_client(&mut head);
-            record.answered(head.status.as_u16());
-            record.chunk_went(&body);
-            record.ends(Ending::Complete);
+            retry_after::normalise(&mut head.headers, jiff::Timestamp::now());
+            record.ends_with_failure(head.status.as_u16(), &body);
             Response::from_parts(*head, Reply::from(body))
         }
+    };
+    if defeat.is_futile {
+        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
+    response
 }
 
 async fn forward(
@@ -98,6 +112,7 @@ async fn forward(
         return Err(Refused::Ambiguous(head.uri.to_string()).into());
     };
     let body = collect(body, tuning.max_body_bytes).await.map_err(Refused::from)?;
+    thread.check_quarantine(path.path(), &body)?;
     let model = model_of(&head.headers, &body, head.uri.query());
     record.names_model(
         model.as_deref().and_then(|model| published.fleet.models.known(model)).cloned(),

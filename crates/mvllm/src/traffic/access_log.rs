@@ -25,6 +25,7 @@ pub(super) fn tell(record: &Record) {
         server = record.server.as_deref(),
         attempts = record.failed.len() + usize::from(record.server.is_some()),
         failed = failed(record),
+        hedged = record.hedged.then_some(true),
         ending = ending(record.ending),
         bytes = record.bytes,
         prompt_tokens = record.usage.prompt_tokens,

@@ -11,5 +11,5 @@ mod usage;
 pub(crate) use access_log::TARGET as ACCESS_TARGET;
 pub(crate) use histogram::{BOUNDS_SECONDS, HistogramCounts};
 pub(crate) use record::{CAUSES, Ending, Record};
-pub(crate) use series::{Series, Traffic};
+pub(crate) use series::{GIVEN_UP, Series, Traffic};
 pub(crate) use under_way::Phase;

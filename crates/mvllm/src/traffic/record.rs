@@ -26,6 +26,7 @@ pub(crate) struct Record {
     pub(super) model: Option<Arc<str>>,
     pub(super) failed: Vec<(Arc<str>, Failure)>,
     pub(super) server: Option<Arc<str>>,
+    pub(super) hedged: bool,
     pub(super) sent: Option<Timestamp>,
     pub(super) first: Option<Timestamp>,
     latest: Option<Timestamp>,
@@ -70,6 +71,7 @@ impl Record {
             model: None,
             failed: Vec::new(),
             server: None,
+            hedged: false,
             sent: None,
             first: None,
             latest: None,
@@ -96,16 +98,34 @@ impl Record {
         self.request.sent_to(server, self.model.as_ref());
     }
 
-    /// The attempt failed.
-    pub(crate) fn failed(&mut self, failure: Failure) {
-        if let Some(server) = self.server.take() {
-            self.traffic.count_failed_attempt(&server, cause(failure));
-            self.failed.push((server, failure));
-        }
+    /// An attempt begins beside another, which goes on.
+    pub(crate) fn hedged_at(&mut self, server: &Arc<str>) {
+        self.hedged = true;
+        self.traffic.count_hedge();
+        self.request.sent_to(server, self.model.as_ref());
     }
 
-    /// An answer is there, its first event included.
-    pub(crate) fn answered(&mut self, status: u16) {
+    /// The attempt at `server` failed.
+    pub(crate) fn failed(&mut self, server: &Arc<str>, failure: Failure) {
+        self.server = self.server.take().filter(|latest| latest != server);
+        self.traffic.count_failed_attempt(server, cause(failure));
+        self.failed.push((Arc::clone(server), failure));
+    }
+
+    /// An answer of `server` is there, its first event included.
+    pub(crate) fn answered(&mut self, server: &Arc<str>, status: u16) {
+        self.server = Some(Arc::clone(server));
+        self.answer_begins(status);
+    }
+
+    /// Nobody did better than the error that a server gave, which was `status` and `body`.
+    pub(crate) fn ends_with_failure(&mut self, status: u16, body: &[u8]) {
+        self.answer_begins(status);
+        self.chunk_went(body);
+        self.ends(Ending::Complete);
+    }
+
+    fn answer_begins(&mut self, status: u16) {
         let now = self.clock.now();
         self.status = status;
         (self.first, self.latest) = (Some(now), Some(now));

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use mvllm_core::attempt::GiveUp;
+
 use super::histogram::Histogram;
 use super::under_way::UnderWayList;
 
@@ -15,6 +17,18 @@ pub(crate) struct SeriesKey {
     pub(crate) server: Arc<str>,
     /// The model; empty where the request names none, or none that exists.
     pub(crate) model: Arc<str>,
+}
+
+/// All the words for why a request was not sent again.
+pub(crate) const GIVEN_UP: [&str; 4] = ["budget_spent", "deadly", "exhausted", "not_repeatable"];
+
+fn given_up_word(why: GiveUp) -> &'static str {
+    match why {
+        GiveUp::BudgetSpent => "budget_spent",
+        GiveUp::Poison => "deadly",
+        GiveUp::Exhausted => "exhausted",
+        GiveUp::NotRepeatable => "not_repeatable",
+    }
 }
 
 /// Counters of one server and model.
@@ -37,6 +51,8 @@ pub(crate) struct Traffic {
     failed_attempts: Mutex<BTreeMap<(Arc<str>, &'static str), u64>>,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
     pub(crate) retries: AtomicU64,
+    pub(crate) hedges: AtomicU64,
+    given_up: Mutex<BTreeMap<&'static str, u64>>,
     pub(crate) connections: AtomicU64,
     pub(crate) under_way: UnderWayList,
 }
@@ -91,6 +107,21 @@ impl Traffic {
     /// Refusals by reason.
     pub(crate) fn refusals(&self) -> BTreeMap<&'static str, u64> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A request whose attempt failed is not sent again.
+    pub(crate) fn count_given_up(&self, why: GiveUp) {
+        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        *given_up.entry(given_up_word(why)).or_default() += 1;
+    }
+
+    /// Requests that were not sent again after a failed attempt, by reason.
+    pub(crate) fn given_up(&self) -> BTreeMap<&'static str, u64> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn count_hedge(&self) {
+        self.hedges.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_retry(&self) {

@@ -1,7 +1,9 @@
 //! Failed attempts: what is tried again, where, how often, and what the client gets in the end.
 
 mod defeat;
+mod hedge;
 mod idle_connections;
+mod safeguards;
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
