@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{complain, say};
-use crate::config::{ServerUrl, Settings};
+use crate::config::{ServerSettings, ServerUrl, Settings};
 use crate::upstream::{AskError, Connection, Question, Target, ask, ask_over};
 
 /// What one server said, and what is wrong with that.
@@ -60,19 +60,20 @@ pub(super) fn check(settings: &Settings) -> ExitCode {
 async fn look_at_all(settings: &Settings) -> Vec<Findings> {
     let mut looks = JoinSet::new();
     for (nth, server) in settings.servers.iter().enumerate() {
-        let url = server.url.clone();
+        let server = server.clone();
         let limit = settings.tuning.health_check_timeout;
         let idle = settings.tuning.upstream_idle_timeout;
-        looks.spawn(async move { (nth, Box::pin(look_at(url, limit, idle)).await) });
+        looks.spawn(async move { (nth, Box::pin(look_at(&server, limit, idle)).await) });
     }
     let mut findings = looks.join_all().await;
     findings.sort_by_key(|(nth, _)| *nth);
     findings.into_iter().map(|(_, findings)| findings).collect()
 }
 
-async fn look_at(url: ServerUrl, limit: Duration, idle: Duration) -> Findings {
+async fn look_at(server: &ServerSettings, limit: Duration, idle: Duration) -> Findings {
+    let url = server.url.clone();
     let mut found = Findings { url, lines: Vec::new(), problems: Vec::new(), models: Vec::new() };
-    let target = match Target::new(&found.url) {
+    let target = match Target::of(server) {
         Ok(target) => target,
         Err(error) => {
             found.problems.push(format!("unusable address: {error}"));

@@ -300,7 +300,9 @@ impl Kind for Key {
 
     fn read(&self, found: &Spanned<DeValue<'_>>) -> Result<Secret, Vec<Misfit>> {
         match found.get_ref() {
-            DeValue::String(text) => Ok(Secret::new(text)),
+            DeValue::String(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Ok(Secret::new(text))
+            }
             _ => Err(misfit(self, found)),
         }
     }
@@ -310,11 +312,11 @@ impl Kind for Key {
     }
 
     fn expected(&self) -> String {
-        "a text in quotes".into()
+        "a text in quotes, without spaces and of ASCII characters only".into()
     }
 
     fn example(&self) -> String {
-        quoted("a long random text")
+        quoted("a-long-random-text")
     }
 }
 

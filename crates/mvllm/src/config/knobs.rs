@@ -135,6 +135,14 @@ table! {
         supported_models: Vec<String> = List {
             of: "model names", default: Vec::<String>::new, example: "[\"llama-3-70b\"]",
         }, Reload, "0.1.0";
+        /// The key that the server was started with (`--api-key`). It is sent as `Authorization:
+        /// Bearer <key>` with every request and with mvllm's own questions, in the place of
+        /// whatever `Authorization` and `X-Api-Key` the client sent. Empty: what the client sent is
+        /// passed on, and mvllm's own questions carry no key.
+        api_key: Secret = Key, Reload, "0.2.0";
+        /// Whether the client's `Authorization` and `X-Api-Key` are passed on to the server, where
+        /// `api_key` does not take their place.
+        pass_credentials: bool = Switch { default: true }, Reload, "0.2.0";
     }
 }
 

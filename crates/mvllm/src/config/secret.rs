@@ -1,6 +1,8 @@
-//! A value that is compared, and never shown.
+//! A value that is compared or sent, and never shown.
 
 use std::fmt;
+
+use http::HeaderValue;
 
 /// A key; perhaps none.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -14,6 +16,15 @@ impl Secret {
     /// Whether there is no key.
     pub fn is_none(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// As the value of an `Authorization` header (RFC 6750, section 2.1), if there is a key.
+    pub fn bearer(&self) -> Option<HeaderValue> {
+        let text = format!("Bearer {}", self.0);
+        let mut value = HeaderValue::try_from(text).ok().filter(|_| !self.is_none())?;
+        // Not in the debug output of any header map either.
+        value.set_sensitive(true);
+        Some(value)
     }
 
     /// Whether `given` is the key; takes a time that does not tell how much of a guess is right.
@@ -49,5 +60,9 @@ mod tests {
         }
         assert!(!Secret::default().is(b""));
         assert_eq!(format!("{secret} {secret:?} {}", Secret::default()), r#""***" "***" """#);
+        let bearer = secret.bearer().unwrap();
+        assert_eq!(bearer, "Bearer k1");
+        assert_eq!(format!("{bearer:?}"), "Sensitive");
+        assert_eq!(Secret::default().bearer(), None);
     }
 }

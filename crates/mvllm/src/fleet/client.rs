@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HOST, HeaderValue};
+use http::header::HeaderValue;
 use http::uri::PathAndQuery;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -73,7 +73,7 @@ impl Client {
         let path = PathAndQuery::from_static(path);
         *request.uri_mut() =
             self.target.uri(&path).map_err(|_| Unanswered::Fault(Fault::Malformed))?;
-        request.headers_mut().insert(HOST, self.target.authority.clone());
+        self.target.put_on(request.headers_mut());
         request.headers_mut().insert("accept", HeaderValue::from_static("*/*"));
         let answer = connection.sender.send_request(request).await;
         let (head, body) = answer.map_err(|error| fault(&error))?.into_parts();

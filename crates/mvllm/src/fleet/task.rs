@@ -84,9 +84,10 @@ impl FleetTask {
         self.settings = settings;
         let changes = self.fleet.apply(event, self.clock.now());
         changes.iter().for_each(news::tell);
-        self.retarget();
+        let renewed = self.retarget();
         // First published, then observed: an observer reads the settings from the board.
         self.publish();
+        renewed.into_iter().for_each(|key| self.observe(key));
         for change in changes {
             match change {
                 Change::Added(key, _) => self.observe(key),
@@ -97,17 +98,28 @@ impl FleetTask {
     }
 
     /// Works out where the servers are. The fleet keeps them in the order of the settings.
-    fn retarget(&mut self) {
+    /// Returns the kept ones that are to be spoken to otherwise than before.
+    fn retarget(&mut self) -> Vec<ServerKey> {
         let snapshot = self.fleet.snapshot();
         let mut targets = HashMap::new();
+        let mut renewed = Vec::new();
         for (view, server) in snapshot.servers.iter().zip(&self.settings.servers) {
-            let known = self.targets.get(&view.key).map(|target| Ok(Arc::clone(target)));
-            match known.unwrap_or_else(|| Target::new(&server.url).map(Arc::new)) {
-                Ok(target) => drop(targets.insert(view.key, target)),
+            let known = self.targets.get(&view.key);
+            if let Some(known) = known.filter(|known| known.is_of(server)) {
+                targets.insert(view.key, Arc::clone(known));
+                continue;
+            }
+            match Target::of(server) {
+                Ok(target) => drop(targets.insert(view.key, Arc::new(target))),
                 Err(reason) => error!(server = %server.url, "unusable address: {reason}"),
+            }
+            // Who watches it does so with the old key.
+            if known.is_some() {
+                renewed.push(view.key);
             }
         }
         self.targets = Arc::new(targets);
+        renewed
     }
 
     fn observe(&mut self, key: ServerKey) {

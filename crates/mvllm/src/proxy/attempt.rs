@@ -117,7 +117,8 @@ impl Prepared {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = target.uri(&self.path)?;
         let mut headers = self.headers.clone();
-        headers::for_server(&mut headers, target.authority.clone());
+        headers::for_server(&mut headers);
+        target.put_on(&mut headers);
         if let Some(protocol) = &self.upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, protocol.clone());

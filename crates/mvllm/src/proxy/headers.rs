@@ -3,7 +3,7 @@
 
 use http::Version;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HeaderMap, HeaderName, HeaderValue,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::response::Parts;
@@ -29,13 +29,12 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 ];
 
 /// Makes a client's headers those of a request to a server with a body of known length.
-pub(super) fn for_server(headers: &mut HeaderMap, authority: HeaderValue) {
+pub(super) fn for_server(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
     headers.remove(EXPECT);
     // Set anew by the length of what is really sent.
     headers.remove(CONTENT_LENGTH);
     join_cookies(headers);
-    headers.insert(HOST, authority);
 }
 
 /// Makes a server's head that of an answer to the client.
@@ -114,8 +113,7 @@ mod tests {
 
     fn sent(lines: &[(&str, &str)]) -> HeaderMap {
         let mut headers = map(lines);
-        for_server(&mut headers, HeaderValue::from_static("server:8000"));
-        headers.remove(HOST);
+        for_server(&mut headers);
         headers
     }
 
@@ -142,8 +140,8 @@ mod tests {
         ]);
         assert_eq!(asks_for_upgrade(&offer), None);
         let mut headers = offer;
-        for_server(&mut headers, HeaderValue::from_static("server"));
-        assert_eq!(headers, map(&[("host", "server")]));
+        for_server(&mut headers);
+        assert_eq!(headers, map(&[]));
     }
 
     #[test]

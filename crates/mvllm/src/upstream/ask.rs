@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue};
+use http::header::HeaderValue;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use tokio::time::timeout;
@@ -66,7 +66,7 @@ pub(crate) async fn ask_over(
     let mut request = Request::new(Full::default());
     *request.method_mut() = question.method.clone();
     *request.uri_mut() = target.uri(&path)?;
-    request.headers_mut().insert(HOST, target.authority.clone());
+    target.put_on(request.headers_mut());
     if let Some(authorization) = &question.authorization {
         request.headers_mut().insert(http::header::AUTHORIZATION, authorization.clone());
     }

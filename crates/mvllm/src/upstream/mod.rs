@@ -2,6 +2,7 @@
 
 mod ask;
 mod connect;
+mod credentials;
 mod pool;
 mod target;
 mod tls;

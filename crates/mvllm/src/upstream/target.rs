@@ -1,9 +1,11 @@
 //! Where a server is: everything about its address that can be worked out once.
 
-use http::HeaderValue;
+use http::header::{HOST, HeaderMap, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
 use rustls::pki_types::ServerName;
 
+use super::credentials::Credentials;
+use crate::config::ServerSettings;
 use crate::config::url::{Host, Scheme, ServerUrl};
 
 /// A server's address, ready for use on every request.
@@ -13,19 +15,38 @@ pub(crate) struct Target {
     pub(super) port: u16,
     pub(super) scheme: Scheme,
     /// The `Host` header that the server is to see.
-    pub(crate) authority: HeaderValue,
+    authority: HeaderValue,
+    credentials: Credentials,
     prefix: String,
 }
 
 impl Target {
+    /// Where `url` points to; credentials are passed on as they are.
     pub(crate) fn new(url: &ServerUrl) -> Result<Self, http::Error> {
         Ok(Self {
             host: url.host().clone(),
             port: url.port(),
             scheme: url.scheme(),
             authority: HeaderValue::try_from(url.authority())?,
+            credentials: Credentials::default(),
             prefix: url.path_prefix().to_owned(),
         })
+    }
+
+    /// A server of the configuration, with the key that it is to see.
+    pub(crate) fn of(server: &ServerSettings) -> Result<Self, http::Error> {
+        Ok(Self { credentials: Credentials::of(server), ..Self::new(&server.url)? })
+    }
+
+    /// Whether this still is what `server` says.
+    pub(crate) fn is_of(&self, server: &ServerSettings) -> bool {
+        self.credentials == Credentials::of(server)
+    }
+
+    /// Makes the headers of a request those of one to this server.
+    pub(crate) fn put_on(&self, headers: &mut HeaderMap) {
+        headers.insert(HOST, self.authority.clone());
+        self.credentials.settle(headers);
     }
 
     /// The request target for `path` at this server, in origin form.

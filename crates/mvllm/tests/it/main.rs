@@ -15,6 +15,7 @@ mod wire;
 mod cancel;
 mod cli;
 mod contract;
+mod credentials;
 mod health;
 mod limits;
 mod load;

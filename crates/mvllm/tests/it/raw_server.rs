@@ -25,10 +25,18 @@ pub(crate) struct Says {
     pub(crate) health: u16,
     pub(crate) models: Vec<String>,
     pub(crate) metrics: String,
+    /// What `Authorization` must say for the models to be told, as with vLLM's `--api-key`.
+    pub(crate) authorization: Option<String>,
     /// The questions are taken in and never answered.
     pub(crate) silent: bool,
     /// How often the metrics were asked for.
     scrapes: usize,
+}
+
+impl Says {
+    fn refuses(&self, head: &Head) -> bool {
+        self.authorization.as_deref().is_some_and(|key| head.get("authorization") != Some(key))
+    }
 }
 
 #[derive(Debug)]
@@ -143,6 +151,7 @@ impl RawServer {
             health: 200,
             models: vec!["m".to_owned()],
             metrics: metrics(0, 0),
+            authorization: None,
             silent: false,
             scrapes: 0,
         }));
@@ -187,6 +196,7 @@ impl Home {
         Some(match head.request() {
             ("GET", "/health") => answer(says.health, "text/plain", b""),
             ("GET", "/metrics") => answer(200, "text/plain", says.metrics.as_bytes()),
+            ("GET", "/v1/models") if says.refuses(head) => json(401, r#"{"error":"Unauthorized"}"#),
             ("GET", "/v1/models") => {
                 let cards: Vec<_> =
                     says.models.iter().map(|id| serde_json::json!({ "id": id })).collect();

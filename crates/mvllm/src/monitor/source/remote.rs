@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use form_urlencoded::byte_serialize;
-use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -78,7 +78,7 @@ impl RemoteRouter {
         let mut request = Request::new(Full::default());
         *request.method_mut() = method;
         *request.uri_mut() = self.target.uri(&path)?;
-        request.headers_mut().insert(HOST, self.target.authority.clone());
+        self.target.put_on(request.headers_mut());
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
