@@ -1,10 +1,9 @@
 //! The whole program, wired together. Only this module knows all the others.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{error, info, warn};
@@ -13,10 +12,12 @@ use crate::board::Board;
 use crate::clock::Clock;
 use crate::config::{Loaded, Settings, WatchEvent, watch as watch_file};
 use crate::fleet::FleetTask;
-use crate::listen::accept_forever;
+use crate::handover::Entrance;
+use crate::leave::{Left, Order};
 use crate::proxy::{DataThread, DataThreads, Safeguards};
 use crate::screen::Screen;
 use crate::status::Collector;
+use crate::stay::Stay;
 use crate::telemetry::events::RecentEvents;
 use crate::traffic::Traffic;
 
@@ -24,13 +25,13 @@ use crate::traffic::Traffic;
 /// go on without telling.
 const INBOX: usize = 1024;
 
-/// How long requests under way may take to finish after the order to leave.
-const LEAVE_GRACE: Duration = Duration::from_secs(30);
+/// Orders to leave that wait to be looked at; the second says all that any further could.
+pub(crate) const ORDERS: usize = 4;
 
 /// A router, ready to run.
 #[derive(Debug)]
 pub(crate) struct App {
-    listener: TcpListener,
+    entrance: Entrance,
     config_path: Arc<Path>,
     loaded: Loaded,
     events: RecentEvents,
@@ -39,10 +40,12 @@ pub(crate) struct App {
 }
 
 /// What the outside world may tell a running router.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub(crate) struct Signals {
     /// Finish what is under way, and end.
-    pub(crate) leave: Arc<Notify>,
+    pub(crate) leave: mpsc::Receiver<Order>,
+    /// For those inside who may order the same.
+    pub(crate) leaving: mpsc::Sender<Order>,
     /// Look at the configuration now.
     pub(crate) reload: Arc<Notify>,
 }
@@ -51,23 +54,23 @@ impl App {
     /// A router for the servers of `loaded`, which was read from `config_path`. `events` are shown
     /// to whoever looks at its status; `seed` decides ties.
     pub(crate) fn new(
-        listener: TcpListener,
+        entrance: Entrance,
         config_path: Arc<Path>,
         loaded: Loaded,
         events: RecentEvents,
         screen: Screen,
         seed: u64,
     ) -> Self {
-        Self { listener, config_path, loaded, events, screen, seed }
+        Self { entrance, config_path, loaded, events, screen, seed }
     }
 
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.entrance.address()
     }
 
     /// Runs until told to leave. On a current-thread runtime, which then is the control thread;
     /// requests have threads of their own.
-    pub(crate) async fn run(self, signals: Signals) -> io::Result<()> {
+    pub(crate) async fn run(self, signals: Signals) -> io::Result<Left> {
         let clock = Clock::start();
         let settings = Arc::new(self.loaded.settings.clone());
         let board = Arc::new(Board::new(Arc::clone(&settings)));
@@ -92,19 +95,10 @@ impl App {
         let (events, file_events) = mpsc::channel(1);
         tokio::spawn(watch_file(self.config_path, self.loaded, signals.reload, events));
         tokio::spawn(reload_forever(file_events, configure, Arc::clone(&board)));
-        let shown = self.screen.show(status, news, board, Arc::clone(&signals.leave));
+        let shown = self.screen.show(status, news.clone(), Arc::clone(&board), signals.leaving);
 
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        tokio::select! {
-            () = accept_forever(listener, &threads) => {}
-            () = signals.leave.notified() => {}
-        }
-        if let Some(shown) = shown {
-            shown.close().await;
-        }
-        info!("leaving: no new connections; requests under way have {LEAVE_GRACE:?} to finish");
-        threads.leave(LEAVE_GRACE).await;
-        Ok(())
+        let stay = Stay { board, threads, traffic };
+        stay.through(self.entrance, signals.leave, news, shown).await
     }
 }
 

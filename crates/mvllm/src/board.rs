@@ -9,6 +9,7 @@ use mvllm_core::snapshot::{ServerKey, Snapshot};
 use tokio::sync::watch;
 
 use crate::config::Settings;
+use crate::leave::Stage;
 use crate::reloads::Reloads;
 use crate::upstream::Target;
 
@@ -27,6 +28,8 @@ pub(crate) struct Board {
     changes: watch::Sender<()>,
     /// How changes of the configuration fared.
     pub(crate) reloads: Reloads,
+    /// Whether the router is leaving.
+    pub(crate) stage: watch::Sender<Stage>,
 }
 
 impl Board {
@@ -36,6 +39,7 @@ impl Board {
             latest: ArcSwap::from_pointee(published),
             changes: watch::Sender::new(()),
             reloads: Reloads::default(),
+            stage: watch::Sender::new(Stage::Serving),
         }
     }
 

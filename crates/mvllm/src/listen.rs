@@ -22,7 +22,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum ListenError {
     #[error(
         "port {port} on {host} is in use. Another mvllm, or another program, listens there: stop it, \
-         or choose another port with --port."
+         choose another port with --port, or relieve a running mvllm with --takeover."
     )]
     InUse { host: String, port: u16 },
     #[error("no permission to listen on port {port}: choose one from 1024 up with --port.")]
@@ -33,15 +33,27 @@ pub(crate) enum ListenError {
 
 /// Listens on `host` (a name or an address) and `port` (0: any that is free).
 pub(crate) fn listen(host: &str, port: u16) -> Result<TcpListener, ListenError> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    resolve(bare, port).and_then(bind).map_err(|source| {
+    resolve(bare(host), port).and_then(bind).map_err(|source| ListenError::new(host, port, source))
+}
+
+/// The address that [`listen`] would listen on.
+pub(crate) fn address_of(host: &str, port: u16) -> Result<SocketAddr, ListenError> {
+    resolve(bare(host), port).map_err(|source| ListenError::new(host, port, source))
+}
+
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+impl ListenError {
+    fn new(host: &str, port: u16, source: io::Error) -> Self {
         let host = host.to_owned();
         match source.kind() {
-            io::ErrorKind::AddrInUse => ListenError::InUse { host, port },
-            io::ErrorKind::PermissionDenied => ListenError::Denied { port },
-            _ => ListenError::Other { host, port, source },
+            io::ErrorKind::AddrInUse => Self::InUse { host, port },
+            io::ErrorKind::PermissionDenied => Self::Denied { port },
+            _ => Self::Other { host, port, source },
         }
-    })
+    }
 }
 
 fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
@@ -71,7 +83,7 @@ pub(crate) fn raise_open_files() {
 }
 
 /// Accepts for ever, and hands each connection to a data thread.
-pub(crate) async fn accept_forever(listener: tokio::net::TcpListener, threads: &DataThreads) {
+pub(crate) async fn accept_forever(listener: &tokio::net::TcpListener, threads: &DataThreads) {
     loop {
         match listener.accept().await.and_then(|(stream, _)| prepared(stream)) {
             Ok(stream) => threads.hand_over(stream),
@@ -80,6 +92,18 @@ pub(crate) async fn accept_forever(listener: tokio::net::TcpListener, threads: &
                 warn!("cannot accept connections for a moment: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Closes the socket, but first accepts what is waiting: the clients believe to be connected.
+pub(crate) fn accept_the_rest(listener: tokio::net::TcpListener, threads: &DataThreads) {
+    let Ok(listener) = listener.into_std() else { return };
+    // No more than may be waiting: under a flood the queue is never empty.
+    for _ in 0..BACKLOG {
+        let Ok((stream, _)) = listener.accept() else { return };
+        if stream.set_nodelay(true).is_ok() && stream.set_nonblocking(true).is_ok() {
+            threads.hand_over(stream);
         }
     }
 }

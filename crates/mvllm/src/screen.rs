@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use mvllm_core::fleet::Event;
 use mvllm_core::snapshot::Admission;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::board::Board;
+use crate::leave::Order;
 use crate::monitor::{self, AdminCommand, AdminError, AdminOrder, Ended, Options, Source, Verb};
 use crate::status::StatusReport;
 
@@ -39,13 +40,13 @@ impl Screen {
         if lines || !terminals { Self::Lines } else { Self::Monitor(options) }
     }
 
-    /// Shows the monitor, if it is to be. Whoever quits it orders the router to `leave`.
+    /// Shows the monitor, if it is to be. Whoever quits it orders the router to leave.
     pub(crate) fn show(
         self,
         reports: watch::Receiver<Arc<StatusReport>>,
         news: mpsc::Sender<Event>,
         board: Arc<Board>,
-        leave: Arc<Notify>,
+        leave: mpsc::Sender<Order>,
     ) -> Option<Shown> {
         let Self::Monitor(options) = self else { return None };
         let (orders, orders_in) = mpsc::channel(ORDERS);
@@ -54,7 +55,8 @@ impl Screen {
         let task = tokio::spawn(async move {
             let closed = async { drop(closed.await) };
             match monitor::run(Source::Local { reports, orders }, options, closed).await {
-                Ok(Ended::ByPerson) => leave.notify_one(),
+                // An order that does not fit has others before it.
+                Ok(Ended::ByPerson) => drop(leave.try_send(Order::Person)),
                 Ok(Ended::ByShutdown) => {}
                 Err(error) => {
                     warn!("no monitor any more: {error}");

@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::board::Published;
+use crate::leave::Stage;
 use crate::proxy::{DataThread, Refused, Reply};
 
 /// The endpoints.
@@ -62,7 +63,7 @@ impl Endpoint {
             Self::ServerModels => respond(StatusCode::OK, &models::by_server(published, clock)),
             Self::Models => respond(StatusCode::OK, &models::merged(published, clock)),
             Self::Live => respond(StatusCode::OK, &json!({"status": "alive"})),
-            Self::Ready => ready(published),
+            Self::Ready => ready(published, *thread.board.stage.borrow()),
             Self::Metrics => {
                 let page = metrics::render(&thread.board, &thread.traffic, clock);
                 text(metrics::CONTENT_TYPE, page)
@@ -76,13 +77,15 @@ fn root() -> serde_json::Value {
     json!({"service": "vLLM Router", "version": env!("CARGO_PKG_VERSION"), "status": "running"})
 }
 
-/// For load balancers in front of mvllm: 200 as long as at least one server can be sent requests.
-fn ready(published: &Published) -> Response<Reply> {
+/// For load balancers in front of mvllm: 200 as long as at least one server can be sent requests, and
+/// the router stays.
+fn ready(published: &Published, stage: Stage) -> Response<Reply> {
     let servers = &published.fleet.servers;
     let routable = servers.iter().filter(|server| server.is_routable()).count();
-    let (status, word) = match routable {
-        0 => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
-        _ => (StatusCode::OK, "ready"),
+    let (status, word) = match (stage, routable) {
+        (Stage::LastRequests | Stage::Closing, _) => (StatusCode::SERVICE_UNAVAILABLE, "leaving"),
+        (Stage::Serving, 0) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        (Stage::Serving, _) => (StatusCode::OK, "ready"),
     };
     respond(
         status,

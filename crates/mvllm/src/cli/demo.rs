@@ -14,6 +14,7 @@ use super::sim::ANNOUNCEMENT;
 use super::{complain, say};
 use crate::app::App;
 use crate::config::{Report, load};
+use crate::handover::Entrance;
 use crate::listen::{ListenError, listen};
 use crate::screen::Screen;
 use crate::telemetry::logs::{self, Destinations, LogLevel};
@@ -96,7 +97,17 @@ fn prepare(args: &DemoArgs) -> Result<(App, Stage), DemoError> {
     let address = listener.local_addr()?;
     say(&introduction(&stage.servers, &format!("http://{address}"), &path));
     let logging = logs::start(args.log_level, Destinations { console: true, folder: None });
-    Ok((App::new(listener, path, loaded, logging.events, Screen::Lines, fastrand::u64(..)), stage))
+    Ok((
+        App::new(
+            Entrance::opened(listener),
+            path,
+            loaded,
+            logging.events,
+            Screen::Lines,
+            fastrand::u64(..),
+        ),
+        stage,
+    ))
 }
 
 impl SimulatedServer {

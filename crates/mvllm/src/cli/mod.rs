@@ -3,6 +3,7 @@
 mod admission;
 mod check_config;
 mod demo;
+mod entrance;
 mod health;
 mod live;
 mod run;
@@ -70,6 +71,10 @@ struct RunArgs {
     /// Port to listen on.
     #[arg(long, short, default_value_t = 8888)]
     port: u16,
+    /// Take the listening socket over from the mvllm that runs, which then finishes its requests and
+    /// ends: a restart without a lost request. Where none runs, this is a start as any other.
+    #[arg(long)]
+    takeover: bool,
     /// The configuration file. It is watched, and applied when it changes.
     #[arg(long, env = "CONFIG_PATH", default_value = "servers.toml")]
     config: PathBuf,

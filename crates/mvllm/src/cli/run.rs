@@ -6,17 +6,29 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
+use super::entrance::entrance;
 use super::{RunArgs, complain};
-use crate::app::{App, Signals};
+use crate::app::{App, ORDERS, Signals};
 use crate::config::load;
-use crate::listen::{listen, raise_open_files};
+use crate::leave::{Left, Order};
+use crate::listen::raise_open_files;
 use crate::monitor::{self, Colours, Options};
 use crate::screen::Screen;
 use crate::telemetry::logs::{self, Destinations};
 
+/// The exit status of a router that broke requests off because time was up. Neither 1, a start that
+/// failed, nor 2, a wrong command line.
+const BROKEN_OFF: u8 = 3;
+
+/// The exit status of a router that was told twice, as of a program that Ctrl-C has killed.
+const AT_ONCE: u8 = 130;
+
 pub(super) fn run(args: RunArgs) -> ExitCode {
+    // First of all, while there is but one thread.
+    let entrance = entrance(&args);
     let path = Arc::from(args.config);
     let loaded = match load(&path) {
         Ok(loaded) => loaded,
@@ -25,8 +37,8 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let listener = match listen(&args.host, args.port) {
-        Ok(listener) => listener,
+    let entrance = match entrance {
+        Ok(entrance) => entrance,
         Err(error) => {
             complain(&format!("error: {error}"));
             return ExitCode::FAILURE;
@@ -44,7 +56,7 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
     }
     info!("configuration: {}, servers: {}", path.display(), loaded.settings.servers.len());
     let events = logging.events.clone();
-    drive(App::new(listener, path, loaded, events, screen, fastrand::u64(..)))
+    drive(App::new(entrance, path, loaded, events, screen, fastrand::u64(..)))
 }
 
 /// Runs `app` until a signal ends it.
@@ -53,8 +65,7 @@ pub(super) fn drive(app: App) -> ExitCode {
         tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
             raise_open_files();
             let outcome = runtime.block_on(async {
-                let signals = Signals::default();
-                listen_to_signals(&signals)?;
+                let signals = listen_to_signals()?;
                 info!("listening on http://{}", app.address()?);
                 app.run(signals).await
             });
@@ -63,7 +74,12 @@ pub(super) fn drive(app: App) -> ExitCode {
             outcome
         });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Left::Finished) => ExitCode::SUCCESS,
+        Ok(Left::BrokenOff(count)) => {
+            complain(&format!("time was up: {count} requests were broken off"));
+            ExitCode::from(BROKEN_OFF)
+        }
+        Ok(Left::AtOnce) => ExitCode::from(AT_ONCE),
         Err(error) => {
             complain(&format!("error: {error}"));
             ExitCode::FAILURE
@@ -88,30 +104,33 @@ pub(super) async fn told_to_end() -> io::Result<()> {
 }
 
 /// SIGTERM and SIGINT: leave in good order; a second one: at once. SIGHUP: reload.
-fn listen_to_signals(signals: &Signals) -> io::Result<()> {
+fn listen_to_signals() -> io::Result<Signals> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let leave = Arc::clone(&signals.leave);
+    let (leaving, leave) = mpsc::channel(ORDERS);
+    let orders = leaving.clone();
     tokio::spawn(async move {
         for nth in 1.. {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let order = tokio::select! {
+                _ = terminate.recv() => Order::Supervisor,
+                _ = interrupt.recv() => Order::Person,
+            };
             if nth > 1 {
                 monitor::restore();
                 warn!("told twice: leaving at once");
-                std::process::exit(130);
+                std::process::exit(AT_ONCE.into());
             }
-            leave.notify_one();
+            // If so many wait already, this one says nothing new.
+            let _ = orders.try_send(order);
         }
     });
     let mut hangups = signal(SignalKind::hangup())?;
-    let reload = Arc::clone(&signals.reload);
+    let reload = Arc::new(Notify::new());
+    let hung_up = Arc::clone(&reload);
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
-            reload.notify_one();
+            hung_up.notify_one();
         }
     });
-    Ok(())
+    Ok(Signals { leave, leaving, reload })
 }

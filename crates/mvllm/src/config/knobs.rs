@@ -227,6 +227,19 @@ table! {
         /// Whoever sends it as `Authorization: Bearer <key>` may cordon and drain servers, from
         /// anywhere. Empty: anybody on this machine may, and nobody else.
         admin_key: Secret = Key, Reload, "0.2.0";
+        /// After SIGTERM `/readyz` says 503, and new connections are accepted for this long, until
+        /// every load balancer has looked and sends its clients elsewhere. So let it be longer than
+        /// their check interval times the failed checks that they want to see; HAProxy's defaults
+        /// make that 6 s. Without a load balancer: 0. Ctrl-C does not wait for it.
+        shutdown_grace: Duration = WholeSeconds { default: 5, min: 0 }, Reload, "0.2.0";
+        /// How long the end may take after SIGTERM or Ctrl-C, the grace included; then what is still
+        /// under way is broken off. Whoever stops mvllm must wait longer before it kills:
+        /// `TimeoutStopSec=` of systemd, `stop_grace_period` of Compose,
+        /// `terminationGracePeriodSeconds` of Kubernetes.
+        shutdown_timeout: Duration = WholeSeconds { default: 30, min: 1 }, Reload, "0.2.0";
+        /// How long requests under way may take to finish after another process has taken over with
+        /// `--takeover`. Nobody waits for that, so it may be longer than any answer.
+        takeover_timeout: Duration = WholeSeconds { default: 3600, min: 1 }, Reload, "0.2.0";
         /// Threads that carry requests; 0 is one per processor core.
         data_threads: u32 = Count { default: 0, max: 1024 }, Restart, "0.2.0";
     }

@@ -1,7 +1,6 @@
 //! One request of a client, from its head to the response that hyper is to write.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use mvllm_core::{json_fields, multipart};
 
 use super::attempt::{AnswerBody, Answered, Prepared};
 use super::body::{BodyError, collect};
+use super::connections::ClientConnection;
 use super::cors::{Cors, preflight};
 use super::data_thread::DataThread;
 use super::defeat::{Defeat, LastWord};
@@ -33,7 +33,7 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Answers, whatever happens.
 pub(super) async fn serve(
     thread: Arc<DataThread>,
-    client: SocketAddr,
+    client: &ClientConnection,
     mut request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
     let published = Arc::clone(&thread.board.read());
@@ -43,7 +43,8 @@ pub(super) async fn serve(
     }
     let path = request.uri().path().to_owned();
     if let Some(order) = admin::control::order_at(&path) {
-        let done = admin::control::carry_out(order, &request, client, &published, &thread).await;
+        let done =
+            admin::control::carry_out(order, &request, client.peer, &published, &thread).await;
         return Ok(done.unwrap_or_else(|refused| refused.response(&path)));
     }
     let mut response = match admin::Endpoint::at(&path, request.method()) {
@@ -63,16 +64,16 @@ pub(super) async fn serve(
 async fn account_for(
     thread: &Arc<DataThread>,
     published: &Published,
-    client: SocketAddr,
+    client: &ClientConnection,
     id: &str,
     request: Request<Incoming>,
 ) -> Response<Reply> {
     let (traffic, method) = (Arc::clone(&thread.traffic), request.method().clone());
     let path = request.uri().path().to_owned();
     let mut record =
-        Record::begin(traffic, thread.clock, id.to_owned(), client, method, path.clone());
+        Record::begin(traffic, thread.clock, id.to_owned(), client.peer, method, path.clone());
     match forward(thread, published, request, &mut record).await {
-        Ok((answered, client)) => deliver(answered, client, record, thread),
+        Ok((answered, upgrade)) => deliver(answered, upgrade, client, record, thread),
         Err(defeat) => console(defeat, &path, &mut record),
     }
 }
@@ -139,7 +140,8 @@ fn route(path: &str, open_paths: &[PathPattern]) -> Result<Route, Refused> {
 
 fn deliver(
     answered: Answered,
-    client: Option<OnUpgrade>,
+    upgrade: Option<OnUpgrade>,
+    client: &ClientConnection,
     mut record: Record,
     thread: &Arc<DataThread>,
 ) -> Response<Reply> {
@@ -156,8 +158,9 @@ fn deliver(
             Response::from_parts(head, Reply::Relayed(Box::new(relay)))
         }
         AnswerBody::Upgraded { server, lease, candidate } => {
-            if let Some(client) = client {
-                tokio::spawn(upgrade::relay(client, server, lease, candidate, record));
+            if let Some(upgrade) = upgrade {
+                let relay = upgrade::relay(upgrade, server, lease, candidate, record);
+                client.becomes(tokio::spawn(relay));
             }
             Response::from_parts(head, Reply::Whole(None))
         }

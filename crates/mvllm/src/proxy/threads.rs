@@ -1,18 +1,17 @@
 //! The threads that move bytes. Each has a runtime of its own: a request stays on the thread that
 //! was given its connection.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
-use tracing::{info, warn};
+use tokio::time::interval;
 
 use super::connections::serve_connection;
 use super::data_thread::DataThread;
@@ -24,7 +23,8 @@ const POOL_SWEEP: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct DataThreads {
     threads: Vec<Running>,
-    leaving: watch::Sender<bool>,
+    /// Each thread has a sender, and drops it at its end.
+    ended: mpsc::Receiver<Infallible>,
 }
 
 #[derive(Debug)]
@@ -32,18 +32,17 @@ struct Running {
     inbox: mpsc::UnboundedSender<TcpStream>,
     /// One clone for each open connection, and one for the thread.
     connections: Arc<()>,
-    handle: JoinHandle<()>,
 }
 
 impl DataThreads {
     pub(crate) fn start(states: Vec<DataThread>) -> io::Result<Self> {
-        let leaving = watch::Sender::new(false);
+        let (alive, ended) = mpsc::channel(1);
         let threads = states
             .into_iter()
             .enumerate()
-            .map(|(nth, state)| Running::start(nth, state, leaving.subscribe()))
+            .map(|(nth, state)| Running::start(nth, state, alive.clone()))
             .collect::<io::Result<_>>()?;
-        Ok(Self { threads, leaving })
+        Ok(Self { threads, ended })
     }
 
     /// Hands a connection to the thread that has the fewest.
@@ -56,35 +55,29 @@ impl DataThreads {
         }
     }
 
-    /// Ends idle connections now, others after the request under way, and all of them after
-    /// `grace`.
-    pub(crate) async fn leave(self, grace: Duration) {
-        self.leaving.send_replace(true);
-        let handles: Vec<_> = self.threads.into_iter().map(|thread| thread.handle).collect();
-        let all_done = timeout(grace, self.leaving.closed()).await.is_ok();
-        if !all_done {
-            warn!("requests are still open after {grace:?}: breaking them off");
-            return;
-        }
-        for handle in handles {
-            // A panic has been logged by the thread itself.
-            let _ = handle.join();
-        }
-        info!("all requests are done");
+    /// No connection will be handed over any more: a thread ends with its last one.
+    pub(crate) fn take_no_more(&mut self) {
+        self.threads.clear();
+    }
+
+    /// Waits until the last connection of all threads has ended. For after [`Self::take_no_more`].
+    pub(crate) async fn finished(&mut self) {
+        // Nothing is ever sent: what ends the wait is that the senders are gone.
+        let _ = self.ended.recv().await;
     }
 }
 
 impl Running {
-    fn start(nth: usize, state: DataThread, leaving: watch::Receiver<bool>) -> io::Result<Self> {
+    fn start(nth: usize, state: DataThread, alive: mpsc::Sender<Infallible>) -> io::Result<Self> {
         let (inbox, arrivals) = mpsc::unbounded_channel();
         let connections = Arc::new(());
         let counter = Arc::clone(&connections);
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let handle =
-            std::thread::Builder::new().name(format!("mvllm-data-{nth}")).spawn(move || {
-                runtime.block_on(run(Arc::new(state), arrivals, counter, leaving));
-            })?;
-        Ok(Self { inbox, connections, handle })
+        std::thread::Builder::new().name(format!("mvllm-data-{nth}")).spawn(move || {
+            runtime.block_on(run(Arc::new(state), arrivals, counter));
+            drop(alive);
+        })?;
+        Ok(Self { inbox, connections })
     }
 }
 
@@ -92,7 +85,6 @@ async fn run(
     thread: Arc<DataThread>,
     mut arrivals: mpsc::UnboundedReceiver<TcpStream>,
     counter: Arc<()>,
-    leaving: watch::Receiver<bool>,
 ) {
     let mut sweep = interval(POOL_SWEEP);
     let mut connections = JoinSet::new();
@@ -100,8 +92,8 @@ async fn run(
         tokio::select! {
             arrival = arrivals.recv() => {
                 let Some(stream) = arrival else { break };
-                let (counted, leaving) = (Arc::clone(&counter), leaving.clone());
-                let connection = serve_connection(Arc::clone(&thread), stream, leaving);
+                let counted = Arc::clone(&counter);
+                let connection = serve_connection(Arc::clone(&thread), stream);
                 let traffic = Arc::clone(&thread.traffic);
                 traffic.connections.fetch_add(1, Ordering::Relaxed);
                 connections.spawn(async move {
@@ -117,7 +109,6 @@ async fn run(
             }
         }
     }
-    // No more will come. What is open holds a receiver each; this one is the thread's own.
-    drop(leaving);
+    // No more will come.
     while connections.join_next().await.is_some() {}
 }

@@ -1,7 +1,5 @@
 //! The command line: what it prints, how it exits, and what the environment may say.
 
-mod leaving;
-
 use std::net::TcpListener;
 use std::process::{Command, Output};
 

@@ -33,7 +33,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and collects what it says, on both outputs.
     pub(crate) fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::start_with(command, Stdio::null())
+    }
+
+    /// With something else as its standard input.
+    pub(crate) fn start_with(command: &mut Command, input: Stdio) -> Self {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::default();
         collect(child.stdout.take().unwrap(), Arc::clone(&log));
