@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mvllm_core::fleet::Event;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::board::Board;
 use crate::handover::{Closure, Entrance, Estate, Offer, Origin, Predecessor, fleet_is_known};
@@ -108,7 +108,10 @@ impl Stay {
         match Offer::of(address) {
             Ok(offer) => offer.is_accepted(listener, || estate(&self.board)).await,
             Err(error) => {
-                debug!("no other process can take over from this one: {error}");
+                // Where it is impossible, nobody misses it.
+                if error.kind() != io::ErrorKind::Unsupported {
+                    warn!("no other process can take over from this one: {error}");
+                }
                 std::future::pending::<()>().await;
             }
         }
