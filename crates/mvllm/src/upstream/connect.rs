@@ -9,10 +9,11 @@ use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::names::first_to_connect;
 use super::target::Target;
 use super::tls;
 use crate::config::url::{Host, Scheme};
@@ -60,11 +61,11 @@ impl Drop for Connection {
 
 /// Connects within `limit`.
 pub(crate) async fn connect(target: &Target, limit: Duration) -> Result<Connection, ConnectError> {
-    timeout(limit, open(target)).await.unwrap_or(Err(ConnectError::TimedOut(limit)))
+    timeout(limit, open(target, limit)).await.unwrap_or(Err(ConnectError::TimedOut(limit)))
 }
 
-async fn open(target: &Target) -> Result<Connection, ConnectError> {
-    let stream = dial(target).await?;
+async fn open(target: &Target, limit: Duration) -> Result<Connection, ConnectError> {
+    let stream = dial(target, limit).await?;
     // Without it the kernel holds back the second half of a small request for up to 40 ms.
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
@@ -78,9 +79,13 @@ async fn open(target: &Target) -> Result<Connection, ConnectError> {
     }
 }
 
-async fn dial(target: &Target) -> io::Result<TcpStream> {
+async fn dial(target: &Target, limit: Duration) -> io::Result<TcpStream> {
     match &target.host {
-        Host::Name(name) => TcpStream::connect((name.as_str(), target.port)).await,
+        Host::Name(name) => {
+            let name = (name.as_str(), target.port);
+            let lookup = async { Ok(lookup_host(name).await?.collect()) };
+            first_to_connect(target.names.resolve(limit, lookup).await?, TcpStream::connect).await
+        }
         Host::V4(ip) => TcpStream::connect((*ip, target.port)).await,
         Host::V6(ip) => TcpStream::connect((*ip, target.port)).await,
     }

@@ -3,6 +3,7 @@
 mod ask;
 mod connect;
 mod credentials;
+mod names;
 mod pool;
 mod target;
 mod tls;

@@ -5,6 +5,7 @@ use http::uri::{PathAndQuery, Uri};
 use rustls::pki_types::ServerName;
 
 use super::credentials::Credentials;
+use super::names::Names;
 use crate::config::ServerSettings;
 use crate::config::url::{Host, Scheme, ServerUrl};
 
@@ -18,6 +19,8 @@ pub(crate) struct Target {
     authority: HeaderValue,
     credentials: Credentials,
     prefix: String,
+    /// What the resolver says of the host, if that is a name.
+    pub(super) names: Names,
 }
 
 impl Target {
@@ -30,6 +33,7 @@ impl Target {
             authority: HeaderValue::try_from(url.authority())?,
             credentials: Credentials::default(),
             prefix: url.path_prefix().to_owned(),
+            names: Names::default(),
         })
     }
 
