@@ -13,7 +13,7 @@ MESSAGES = "/v1/messages"
 # The model says its end of sequence when it likes; these requests go on for as long as they ask.
 GREEDY = {"temperature": 0, "ignore_eos": True}
 
-# As long as the model's context allows: minutes, unless ended.
+# As long as the model's context allows: 40 s at the least (in_vllm/unhurried.py), unless ended.
 ENDLESS = 8000
 
 # Prompts of different lengths and languages, so that no two have the same answer.

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import textwrap
 
 import pytest
 
@@ -10,7 +11,12 @@ from processes import RUNNING
 from router import Router
 from servers import VllmServer
 
-LOG_LINES_SHOWN = 60
+# Enough to see what a process did last, and little, for there are several of them, and what checks a
+# submission may keep the last few pages only. vLLM prints its whole configuration on one line.
+LOG_LINES_SHOWN = 20
+LOG_COLUMNS_SHOWN = 160
+
+REASON_MAX = 600
 
 # Under this name a test's report carries what the test measured.
 FIGURE = "figure"
@@ -34,8 +40,13 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_makereport():
     report = yield
     if report.failed:
-        report.sections += [(f"log of {each.name}", each.tail(LOG_LINES_SHOWN)) for each in RUNNING]
+        report.sections += [(f"log of {each.name}", excerpt(each)) for each in RUNNING]
     return report
+
+
+def excerpt(process):
+    lines = process.tail(LOG_LINES_SHOWN).splitlines()
+    return "\n".join(line[:LOG_COLUMNS_SHOWN] for line in lines)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -47,11 +58,24 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_unconfigure(config):
+    """The last that is printed. Who keeps only the end of a long output keeps this: what failed, and
+    at what."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     stats = reporter.stats if reporter else {}
+    for report in stats.get("failed", []) + stats.get("error", []):
+        print(f"{report.outcome} in {report.when}: {report.nodeid}")
+        print(textwrap.indent(reason(report), "    "))
     count = {kind: len(stats.get(kind, [])) for kind in ("passed", "failed", "error", "skipped")}
     skipped = f", {count['skipped']} skipped" if count["skipped"] else ""
     print(f"{count['passed']} passed, {count['failed'] + count['error']} failed{skipped}")
+
+
+def reason(report):
+    """Where a test failed, and what it says; of a long comparison the beginning."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is None:
+        return str(report.longrepr)[-REASON_MAX:]
+    return f"{os.path.basename(crash.path)}:{crash.lineno}: {crash.message[:REASON_MAX]}"
 
 
 @pytest.fixture

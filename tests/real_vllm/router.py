@@ -19,8 +19,8 @@ DEFAULTS = {"health_check_interval": HEALTH_INTERVAL}
 # The router looks at every server's load twice a second.
 FRESH = datetime.timedelta(seconds=2)
 
-# An idle router has nothing to finish.
-END_LIMIT = 10
+# An idle router has nothing to finish: this is for a machine that has too much else to do.
+END_LIMIT = 30
 
 NUMBERS = itertools.count(1)
 
@@ -78,6 +78,10 @@ class Router:
     def states(self):
         """The health of each server, in the router's word."""
         return [server["health_status"] for server in self.get("/health")["servers"]]
+
+    def checks(self):
+        """How many times it has looked at the health of each server."""
+        return [server["total_checks"] for server in self.get("/health")["servers"]]
 
     def loads(self):
         """How many requests it believes each server to have."""

@@ -108,8 +108,14 @@ class VllmServer:
         until(lambda: self.is_idle, f"{self.name} is idle")
 
     @property
+    def written(self):
+        """How many tokens it has made, of whatever became of them."""
+        return self.metric("vllm:generation_tokens_total")
+
+    @property
     def finished(self):
-        """How many requests it has answered to the end since it was started."""
+        """How many requests it has answered to the end since it was started: none of those whose
+        client left."""
         return self.metric("vllm:request_success_total")
 
 

@@ -86,15 +86,11 @@ def test_clients_mistakes_count_against_no_server(router):
     """Many more than the failures in a row that eject; judged after the next round of checks."""
     for request in [*MISTAKES.values(), *UNSUPPORTED.values()] * 2:
         assert ask(router.url, request).status_code in (400, 404, 405, 422)
-    begun = checks(router)
-    until(lambda: min(checks(router)) > max(begun), "both servers have been checked anew")
+    begun = router.checks()
+    until(lambda: min(router.checks()) > max(begun), "both servers have been checked anew")
     until(lambda: failures(router) == [0, 0], "no failures are held against anyone")
     assert router.states() == ["healthy", "healthy"]
 
 
 def failures(router):
     return [server["consecutive_failures"] for server in router.get("/health")["servers"]]
-
-
-def checks(router):
-    return [server["total_checks"] for server in router.get("/health")["servers"]]
