@@ -97,7 +97,7 @@ impl App {
         tokio::spawn(reload_forever(file_events, configure, Arc::clone(&board)));
         let shown = self.screen.show(status, news.clone(), Arc::clone(&board), signals.leaving);
 
-        let stay = Stay { board, threads, traffic };
+        let stay = Stay { board, threads, traffic, clock };
         stay.through(self.entrance, signals.leave, news, shown).await
     }
 }

@@ -13,7 +13,8 @@ use crate::listen::{accept_forever, accept_the_rest};
 use crate::proxy::DataThreads;
 use crate::supervisor;
 
-/// How often is told what is still waited for.
+/// What is still waited for is told when somebody may begin to wonder, and then now and again.
+const FIRST_WORD_AFTER: Duration = Duration::from_secs(1);
 const WORD_EVERY: Duration = Duration::from_secs(5);
 
 /// Who wants the router to leave, which decides how.
@@ -55,6 +56,8 @@ pub(crate) struct Leaving<'a> {
     pub(crate) tuning: &'a Tuning,
     /// How many requests are under way.
     pub(crate) under_way: &'a dyn Fn() -> usize,
+    /// The one that came first, in words.
+    pub(crate) oldest: &'a dyn Fn() -> Option<String>,
     /// Tells a person what is waited for.
     pub(crate) tell: &'a dyn Fn(&str),
 }
@@ -94,7 +97,7 @@ impl Leaving<'_> {
     }
 
     async fn finish(mut self, mut order: Order, mut closing: Instant, mut end: Instant) -> Left {
-        let mut word = Instant::now() + WORD_EVERY;
+        let mut word = Instant::now() + FIRST_WORD_AFTER;
         loop {
             let closed = *self.stage.borrow() == Stage::Closing;
             tokio::select! {
@@ -120,9 +123,11 @@ impl Leaving<'_> {
                 () = sleep_until(word) => {
                     word += WORD_EVERY;
                     let left = end.saturating_duration_since(Instant::now()).as_secs();
+                    let oldest = (self.oldest)().map(|oldest| format!(" (the first: {oldest})"));
                     let text = format!(
-                        "leaving: waiting for {}, {left} s at most; a signal ends it at once",
-                        requests((self.under_way)())
+                        "leaving: waiting for {}{}, {left} s at most; Ctrl-C ends it at once",
+                        requests((self.under_way)()),
+                        oldest.unwrap_or_default(),
                     );
                     info!("{text}");
                     (self.tell)(&text);

@@ -11,19 +11,21 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::board::Board;
+use crate::clock::Clock;
 use crate::handover::{Closure, Entrance, Estate, Offer, Origin, Predecessor, fleet_is_known};
 use crate::leave::{Leaving, Left, Order};
 use crate::listen::accept_forever;
 use crate::proxy::DataThreads;
 use crate::screen::Shown;
 use crate::supervisor;
-use crate::traffic::Traffic;
+use crate::traffic::{Traffic, UnderWay};
 
 /// What it takes.
 pub(crate) struct Stay {
     pub(crate) board: Arc<Board>,
     pub(crate) threads: DataThreads,
     pub(crate) traffic: Arc<Traffic>,
+    pub(crate) clock: Clock,
 }
 
 impl Stay {
@@ -45,7 +47,7 @@ impl Stay {
         if let Some(shown) = shown {
             shown.close().await;
         }
-        let Self { board, threads, traffic } = self;
+        let Self { board, threads, traffic, clock } = self;
         let tuning = board.read().settings.tuning.clone();
         let leaving = Leaving {
             threads,
@@ -53,6 +55,7 @@ impl Stay {
             orders,
             tuning: &tuning,
             under_way: &|| traffic.under_way.count(),
+            oldest: &|| traffic.under_way.oldest(1).first().map(|oldest| describe(oldest, clock)),
             // Log lines are already where there was no monitor.
             tell: &|text| {
                 if was_shown {
@@ -132,6 +135,15 @@ fn estate(board: &Board) -> Estate {
         Closure::of(server.admission).map(|closure| (server.spec.url.to_string(), closure))
     });
     Estate { closed: closed.collect() }
+}
+
+fn describe(request: &UnderWay, clock: Clock) -> String {
+    let (server, ..) = request.course();
+    let seconds = clock.now().since(request.begun).as_secs();
+    match server {
+        Some(server) => format!("{} at {server}, {seconds} s old", request.path),
+        None => format!("{}, {seconds} s old", request.path),
+    }
 }
 
 /// To whoever has just quit the monitor.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::{Estate, peer};
@@ -18,6 +18,9 @@ use super::{Estate, peer};
 /// How long another process may take from the socket to its first accept: it looks at all servers
 /// before. As long as it does not say that it accepts, nothing changes here.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// After a failed accept: long enough not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Goes over the wire together with the socket, which cannot travel alone.
 pub(super) const SOCKET: u8 = b'S';
@@ -43,8 +46,11 @@ impl Offer {
     /// `estate` is asked for what that process is to know.
     pub(crate) async fn is_accepted(&self, listener: &TcpListener, estate: impl Fn() -> Estate) {
         loop {
-            // An error here is the other's: it has gone away again.
-            let Ok((stream, _)) = self.door.accept().await else { continue };
+            let Ok((stream, _)) = self.door.accept().await else {
+                // Mostly out of descriptors; that passes.
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
             let estate = estate();
             let given = timeout(PATIENCE, give(stream, listener.as_fd(), &estate)).await;
             match given.unwrap_or_else(|late| Err(late.into())) {

@@ -12,4 +12,4 @@ pub(crate) use access_log::TARGET as ACCESS_TARGET;
 pub(crate) use histogram::{BOUNDS_SECONDS, HistogramCounts};
 pub(crate) use record::{CAUSES, Ending, Record};
 pub(crate) use series::{GIVEN_UP, Series, Traffic};
-pub(crate) use under_way::Phase;
+pub(crate) use under_way::{Phase, UnderWay};
