@@ -109,7 +109,7 @@ impl Stay {
         }
         supervisor::is_ready();
         match Offer::of(address) {
-            Ok(offer) => offer.is_accepted(listener, || estate(&self.board)).await,
+            Ok(offer) => offer.until_accepted(listener, || estate(&self.board)).await,
             Err(error) => {
                 // Where it is impossible, nobody misses it.
                 if error.kind() != io::ErrorKind::Unsupported {

@@ -44,7 +44,7 @@ impl Offer {
 
     /// Waits until another process accepts on `listener`. Until then this one is to go on accepting.
     /// `estate` is asked for what that process is to know.
-    pub(crate) async fn is_accepted(&self, listener: &TcpListener, estate: impl Fn() -> Estate) {
+    pub(crate) async fn until_accepted(self, listener: &TcpListener, estate: impl Fn() -> Estate) {
         loop {
             let Ok((stream, _)) = self.door.accept().await else {
                 // Mostly out of descriptors; that passes.
@@ -54,14 +54,23 @@ impl Offer {
             let estate = estate();
             let given = timeout(PATIENCE, give(stream, listener.as_fd(), &estate)).await;
             match given.unwrap_or_else(|late| Err(late.into())) {
-                Ok(()) => return,
+                Ok(stream) => {
+                    // In this order: the other takes the name when it sees this end.
+                    drop(self.door);
+                    drop(stream);
+                    return;
+                }
                 Err(error) => warn!("nobody has taken over: {error}; this process goes on"),
             }
         }
     }
 }
 
-async fn give(mut stream: UnixStream, socket: BorrowedFd<'_>, estate: &Estate) -> io::Result<()> {
+async fn give(
+    mut stream: UnixStream,
+    socket: BorrowedFd<'_>,
+    estate: &Estate,
+) -> io::Result<UnixStream> {
     if !peer::is_one_of_us(&stream)? {
         return Err(io::Error::other("a process of another user has asked"));
     }
@@ -71,7 +80,7 @@ async fn give(mut stream: UnixStream, socket: BorrowedFd<'_>, estate: &Estate) -
     stream.write_u32(u32::try_from(estate.len()).map_err(io::Error::other)?).await?;
     stream.write_all(&estate).await?;
     match stream.read_u8().await {
-        Ok(ACCEPTING) => Ok(()),
+        Ok(ACCEPTING) => Ok(stream),
         Ok(_) => Err(io::Error::other("it does not speak this language")),
         Err(_) => Err(io::Error::other("it has ended before it was ready")),
     }
