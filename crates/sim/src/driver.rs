@@ -25,6 +25,9 @@ struct State {
     engines: Vec<Engine>,
     listeners: HashMap<Place, Listener>,
     next_rank: usize,
+    /// What was last told while the engines stand still: vLLM's HTTP process knows what its engine
+    /// tells it at the end of a step, and a hung one ends none.
+    last_told: Option<Vec<EngineStats>>,
 }
 
 /// Where a request is.
@@ -52,7 +55,8 @@ impl Engines {
         let rank = || Engine::new(config.engine.clone());
         let engines = std::iter::repeat_with(rank).take(config.data_parallel_size.get()).collect();
         let clock = Clock::start(config.speed);
-        let state = State { clock, engines, listeners: HashMap::new(), next_rank: 0 };
+        let state =
+            State { clock, engines, listeners: HashMap::new(), next_rank: 0, last_told: None };
         Self { state: Mutex::new(state), changed: Notify::new() }
     }
 
@@ -105,8 +109,15 @@ impl Engines {
     pub(crate) fn stand_still(&self, still: bool) {
         let mut state = self.state();
         match still {
-            true => state.clock.stop(),
-            false => state.clock.go_on(),
+            true => {
+                state.clock.stop();
+                let stats = state.stats();
+                state.last_told.get_or_insert(stats);
+            }
+            false => {
+                state.clock.go_on();
+                state.last_told = None;
+            }
         }
         drop(state);
         self.changed.notify_one();
@@ -122,7 +133,8 @@ impl Engines {
 
     /// The statistics of each engine.
     pub(crate) fn stats(&self) -> Vec<EngineStats> {
-        self.state().engines.iter().map(|engine| engine.stats().clone()).collect()
+        let state = self.state();
+        state.last_told.clone().unwrap_or_else(|| state.stats())
     }
 
     /// A panic in one request must not end the simulation of the others.
@@ -141,6 +153,10 @@ impl State {
         }
         let deadline = self.engines.iter().filter_map(Engine::next_deadline).min()?;
         self.clock.until(deadline)
+    }
+
+    fn stats(&self) -> Vec<EngineStats> {
+        self.engines.iter().map(|engine| engine.stats().clone()).collect()
     }
 
     fn tell(&mut self, rank: usize, events: &[Event]) {
