@@ -21,6 +21,8 @@ pub enum Failure {
     Overloaded(u16),
     /// A stream whose first event is the server's own error.
     ErrorEvent,
+    /// The server says that its engine is dead.
+    EngineDead,
     /// What came is not HTTP.
     Malformed,
 }
@@ -35,6 +37,7 @@ impl Failure {
             Self::Silent => Some(Fault::Silent),
             Self::ServerError(status) => Some(Fault::Status(status)),
             Self::ErrorEvent => Some(Fault::ErrorEvent),
+            Self::EngineDead => Some(Fault::EngineDead),
             Self::Malformed => Some(Fault::Malformed),
             Self::Overloaded(_) | Self::OwnLimit => None,
         }
@@ -42,7 +45,10 @@ impl Failure {
 
     /// Whether the server answered at all, so that the client can be given that answer.
     pub const fn is_answer(self) -> bool {
-        matches!(self, Self::ServerError(_) | Self::Overloaded(_) | Self::ErrorEvent)
+        matches!(
+            self,
+            Self::ServerError(_) | Self::Overloaded(_) | Self::ErrorEvent | Self::EngineDead
+        )
     }
 
     /// Whether the server may have acted on the request before it failed.
@@ -52,13 +58,13 @@ impl Failure {
 
     /// Whether the server went down under the request, for all that can be seen from here.
     pub const fn is_death(self) -> bool {
-        matches!(self, Self::Lost)
+        matches!(self, Self::Lost | Self::EngineDead)
     }
 
     /// Whether one more attempt adds to the work of servers that live. What was never sent, or went
     /// down with its server, is carried by nobody: sending it elsewhere is no extra load.
     const fn draws_on_budget(self) -> bool {
-        !matches!(self, Self::Unreachable | Self::OwnLimit | Self::Lost)
+        !matches!(self, Self::Unreachable | Self::OwnLimit | Self::Lost | Self::EngineDead)
     }
 }
 
@@ -147,9 +153,20 @@ pub fn judge(status: u16, body: &[u8]) -> Verdict {
         429 => Verdict::Failed(Failure::Overloaded(status)),
         503 if speaks_of_load(body) => Verdict::Failed(Failure::Overloaded(status)),
         501 | 505 => Verdict::Deliver,
+        500.. if speaks_of_dead_engine(body) => Verdict::Failed(Failure::EngineDead),
         500.. => Verdict::Failed(Failure::ServerError(status)),
         _ => Verdict::Deliver,
     }
+}
+
+/// The words of vLLM's `EngineDeadError` (vllm/v1/engine/exceptions.py), which is given the status
+/// 500 and the type `InternalServerError` (serve/exception_handling/error_response.py): only the
+/// message tells. Of a stream's error event only the two ends are known, hence two phrases. Before
+/// V1 the error's own name was in the message.
+pub(crate) fn speaks_of_dead_engine(words: &[u8]) -> bool {
+    const WORDS: [&[u8]; 3] =
+        [b"EngineCore encountered", b"stack trace (above) for the root cause", b"EngineDeadError"];
+    WORDS.iter().any(|phrase| memchr::memmem::find(words, phrase).is_some())
 }
 
 /// vLLM's 503 for a full queue is told from a broken server's by its words alone (vllm/config/
@@ -194,6 +211,16 @@ mod tests {
     fn after(failures: &[Failure], replay: Replay, max_retries: usize, budget: bool) -> Next {
         let latest = *failures.last().unwrap();
         next(latest, replay, &tried(failures), max_retries, || budget)
+    }
+
+    #[test]
+    fn a_dead_engine_is_told_from_a_failed_request() {
+        let dead = br#"{"error":{"message":"EngineCore encountered an issue. See stack trace (above) for the root cause.","type":"InternalServerError","param":null,"code":500}}"#;
+        assert_eq!(judge(500, dead), Verdict::Failed(Failure::EngineDead));
+        assert_eq!(Failure::EngineDead.fault(), Some(Fault::EngineDead));
+        let failed = br#"{"error":{"message":"Internal server error","code":500}}"#;
+        assert_eq!(judge(500, failed), Verdict::Failed(Failure::ServerError(500)));
+        assert_eq!(judge(400, dead), Verdict::Deliver);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::attempt::Failure;
 use crate::health::Health;
 use crate::ledger::Reservation;
 use crate::policy::Policy;
-use crate::snapshot::{Admission, ServerKey, ServerView, Snapshot};
+use crate::snapshot::{Admission, Judgement, ServerKey, ServerView, Snapshot};
 use crate::time::Timestamp;
 
 /// A decision that was beaten to its place is taken anew this often; then the place is taken
@@ -91,15 +91,26 @@ pub fn choose(
     random: &mut fastrand::Rng,
     now: Timestamp,
 ) -> Result<Candidate, Refusal> {
-    let eligible = eligible(facts, snapshot, tried, now)?;
+    let mut eligible = eligible(facts, snapshot, tried, now)?;
     for _ in 0..REDECIDE_MAX {
         let (server, seen) = policy.pick(&eligible, random, now);
-        if let Some(reservation) = server.ledger.reserve_if_still(seen) {
+        if let Some(reservation) = reserve(server, seen) {
             return Ok(Candidate { server: Arc::clone(server), reservation });
+        }
+        if server.health == Health::Probation && eligible.len() > 1 {
+            eligible.retain(|other| other.key != server.key);
         }
     }
     let (server, _) = policy.pick(&eligible, random, now);
     Ok(Candidate { server: Arc::clone(server), reservation: server.ledger.reserve() })
+}
+
+/// `None` if somebody else decided in between.
+fn reserve(server: &ServerView, seen: u32) -> Option<Reservation> {
+    match server.health {
+        Health::Probation => server.ledger.reserve_trial(),
+        _ => server.ledger.reserve_if_still(seen),
+    }
 }
 
 /// How well a server suits, best first. Only the best tier that has anyone is ranked.
@@ -109,8 +120,9 @@ enum Tier {
     Fit,
     /// The same, but it has just said that it is full.
     Full,
-    /// Well by its record, but its scrapes have stopped.
-    FallenSilent,
+    /// Well by its record, but its scrapes have stopped, or it gets nowhere with what it has, or
+    /// its one request on probation is under way.
+    Doubtful,
     /// Well, but has not said what it serves.
     ModelsUnknown,
     /// Ejected: better tried than refused, as long as nobody has given any answer.
@@ -139,7 +151,7 @@ fn eligible<'s>(
             Some(_) => Serves::No,
         };
         verdicts.note(server, serves);
-        let Some(tier) = tier(server, serves, tried, now) else { continue };
+        let Some(tier) = tier(server, serves, tried, snapshot.judgement, now) else { continue };
         if tier < best_tier {
             best.clear();
             best_tier = tier;
@@ -158,19 +170,32 @@ enum Serves {
     No,
 }
 
-fn tier(server: &ServerView, serves: Serves, tried: &Tried, now: Timestamp) -> Option<Tier> {
+fn tier(
+    server: &ServerView,
+    serves: Serves,
+    tried: &Tried,
+    judgement: Judgement,
+    now: Timestamp,
+) -> Option<Tier> {
     if serves == Serves::No || server.admission != Admission::Open || tried.contains(server.key) {
         return None;
     }
+    let if_well = match serves {
+        Serves::Unknown => Tier::ModelsUnknown,
+        _ if server.has_fallen_silent(now) => Tier::Doubtful,
+        _ if server.ledger.is_full(now) => Tier::Full,
+        _ => Tier::Fit,
+    };
     match server.health {
         Health::Unproven => None,
-        Health::Ejected { .. } => (!tried.answered).then_some(Tier::LastResort),
-        Health::Healthy | Health::Suspect if serves == Serves::Unknown => Some(Tier::ModelsUnknown),
-        Health::Healthy | Health::Suspect if server.has_fallen_silent(now) => {
-            Some(Tier::FallenSilent)
+        // Where our own judgement is in doubt, its silence is none, nor is that of its metrics.
+        health if judgement == Judgement::Doubted && health.rests_on_silence() => {
+            Some(if serves == Serves::Unknown { Tier::ModelsUnknown } else { Tier::Fit })
         }
-        Health::Healthy | Health::Suspect if server.ledger.is_full(now) => Some(Tier::Full),
-        Health::Healthy | Health::Suspect => Some(Tier::Fit),
+        Health::Ejected { .. } => (!tried.answered).then_some(Tier::LastResort),
+        Health::Probation if server.ledger.is_on_trial() => Some(if_well.max(Tier::Doubtful)),
+        Health::UnderTest { .. } => Some(if_well.max(Tier::Doubtful)),
+        Health::Healthy | Health::Suspect | Health::Probation => Some(if_well),
     }
 }
 

@@ -23,6 +23,7 @@ use alloc::vec::Vec;
 
 use memchr::memmem;
 
+use crate::attempt::speaks_of_dead_engine;
 use crate::sse::{Event, Splitter};
 
 /// The conventions of a stream, by the path of the request.
@@ -111,6 +112,8 @@ pub struct Failure {
     pub after_output: bool,
     /// Whether the end of the answer was seen as well.
     pub ended: bool,
+    /// Whether it says that the engine is dead, and with it the server.
+    pub engine_dead: bool,
 }
 
 impl Failure {
@@ -186,6 +189,11 @@ impl StreamWatch {
         if self.dialect == Dialect::Opaque { 0 } else { self.splitter.pending() }
     }
 
+    /// Events so far, which are not comments.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
     /// Whether the stream stands between two events.
     pub fn at_boundary(&self) -> bool {
         self.splitter.at_boundary()
@@ -233,7 +241,9 @@ impl Progress {
     fn after(self, kind: Kind, event: &Event<'_>) -> Self {
         let failure = |ended| {
             let after_output = matches!(self, Self::Started | Self::Finished);
-            Self::Failed(Failure { status: error_status(event), after_output, ended })
+            let engine_dead =
+                speaks_of_dead_engine(event.head) || speaks_of_dead_engine(event.tail);
+            Self::Failed(Failure { status: error_status(event), after_output, ended, engine_dead })
         };
         match (self, kind) {
             (Self::Failed(first), Kind::End | Kind::FailedEnd) => {

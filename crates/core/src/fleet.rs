@@ -1,14 +1,19 @@
 //! The fleet: what is known of every server, changed by events, read through snapshots.
 
+mod member;
+mod wakefulness;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::health::{Check, Fault, Health, HealthRecord, HealthRules};
-use crate::ledger::Ledger;
+use crate::health::{Check, Fault, Health, HealthRecord, HealthRules, Probe};
 use crate::load::Reading;
-use crate::snapshot::{Admission, ModelTable, Models, ServerKey, ServerSpec, ServerView, Snapshot};
+use crate::snapshot::{Admission, Judgement, ModelTable, Models, ServerKey, ServerSpec, Snapshot};
 use crate::time::Timestamp;
+
+use member::Member;
+use wakefulness::Wakefulness;
 
 /// Something that was learnt about the fleet.
 #[derive(Debug)]
@@ -25,8 +30,10 @@ pub enum Event {
     ModelsLearnt(ServerKey, Models),
     /// A request failed by the server's fault.
     RequestFailed(ServerKey, Fault),
-    /// A request was answered by a server under suspicion.
-    RequestSucceeded(ServerKey),
+    /// A request, sent at that moment, was answered by the engine of a server in doubt.
+    RequestSucceeded(ServerKey, Timestamp),
+    /// A probe, sent at that moment, ended.
+    Probed(ServerKey, Timestamp, Probe),
     /// The operator lets the servers of this address have new requests, or no more.
     Admission(Arc<str>, Admission),
     /// Time passed.
@@ -53,6 +60,12 @@ pub enum Change {
     Admission(Arc<str>, Admission),
     /// A server serves other models than it did.
     Models(Arc<str>, Models),
+    /// A server is another process than it was.
+    Restarted(ServerKey, Arc<str>),
+    /// Whether the silence of servers is held against them.
+    Judgement(Judgement),
+    /// This process stood still for so long, and noticed nothing meanwhile.
+    Overslept(Duration),
 }
 
 /// The fleet. One owner applies events in order; everybody else reads a [`Snapshot`].
@@ -61,36 +74,45 @@ pub struct Fleet {
     rules: HealthRules,
     members: Vec<Member>,
     models: Arc<ModelTable>,
+    judgement: Judgement,
+    wakefulness: Wakefulness,
     met: u64,
-}
-
-#[derive(Debug)]
-struct Member {
-    health: HealthRecord,
-    view: Arc<ServerView>,
 }
 
 impl Fleet {
     /// A fleet without servers.
     pub fn new(rules: HealthRules) -> Self {
-        Self { rules, members: Vec::new(), models: Arc::default(), met: 0 }
+        Self {
+            rules,
+            members: Vec::new(),
+            models: Arc::default(),
+            judgement: Judgement::default(),
+            wakefulness: Wakefulness::default(),
+            met: 0,
+        }
     }
 
     /// Takes in an event. Events about servers that have left are no longer of interest.
     pub fn apply(&mut self, event: Event, now: Timestamp) -> Vec<Change> {
-        match event {
+        let mut changes: Vec<_> = self.look_at_the_clock(&event, now).into_iter().collect();
+        changes.extend(match event {
             Event::Configured(specs, rules) => self.configure(specs, rules, now),
             Event::Checked(key, check) => self.checked(key, check, now),
-            Event::Scraped(key, reading) => self.scraped(key, reading),
+            Event::Scraped(key, reading) => self.scraped(key, reading, now),
             Event::ModelsLearnt(key, models) => self.models_learnt(key, models, now),
-            Event::ScrapeRefused(key) => self.request_failed(key, Fault::Unreachable, now),
-            Event::RequestFailed(key, fault) => self.request_failed(key, fault, now),
-            Event::RequestSucceeded(key) => {
-                self.change_health(key, |health, _| health.request_succeeded())
+            Event::ScrapeRefused(key) => {
+                self.change_health(key, |health, rules| health.scrape_refused(rules, now))
             }
+            Event::RequestFailed(key, fault) => self.request_failed(key, fault, now),
+            Event::RequestSucceeded(key, sent_at) => {
+                self.change_health(key, |health, _| health.request_succeeded(sent_at, now))
+            }
+            Event::Probed(key, sent_at, probe) => self.probed(key, sent_at, probe, now),
             Event::Admission(url, admission) => self.admit(&url, admission),
             Event::Tick => self.tick(now),
-        }
+        });
+        changes.extend(self.judge_ourselves(now));
+        changes
     }
 
     /// The fleet as it stands.
@@ -98,6 +120,7 @@ impl Fleet {
         Snapshot {
             servers: self.members.iter().map(|member| Arc::clone(&member.view)).collect(),
             models: Arc::clone(&self.models),
+            judgement: self.judgement,
         }
     }
 
@@ -131,39 +154,57 @@ impl Fleet {
         let key = ServerKey::nth(self.met);
         self.met += 1;
         changes.push(Change::Added(key, Arc::clone(&spec.url)));
-        let health = HealthRecord::new(&self.rules);
-        let models = spec.declared_models.clone().filter(|_| !self.rules.active_checks);
-        let view = ServerView {
-            key,
-            health: health.state(),
-            figures: health.figures(),
-            admission: Admission::Open,
-            models_updated: models.as_ref().map(|_| now),
-            models,
-            reading: None,
-            ledger: Arc::new(Ledger::default()),
-            spec: Arc::new(spec),
-        };
-        Member { health, view: Arc::new(view) }
+        Member::new(key, spec, &self.rules, now)
     }
 
     fn checked(&mut self, key: ServerKey, check: Check, now: Timestamp) -> Vec<Change> {
+        let (rules, is_drowsy) = (self.rules, self.wakefulness.is_drowsy(now));
         let Some(member) = self.member(key) else { return Vec::new() };
-        if is_excused(&check, &member.view, now) {
+        let Some(check) = member.in_the_light_of_progress(check, &rules, now) else {
+            return Vec::new();
+        };
+        if is_drowsy && check.found.is_err_and(Fault::is_silence) {
             return Vec::new();
         }
         self.change_health(key, |health, rules| health.checked(check, rules, now))
     }
 
+    fn probed(
+        &mut self,
+        key: ServerKey,
+        sent_at: Timestamp,
+        probe: Probe,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let is_drowsy = self.wakefulness.is_drowsy(now);
+        let Some(member) = self.member(key) else { return Vec::new() };
+        // While it waited in the queue, others before it were served.
+        let unheard = matches!(probe, Probe::Failed(fault) if fault.is_silence())
+            && (is_drowsy || member.view.ledger.progress_at() > sent_at);
+        if unheard {
+            return Vec::new();
+        }
+        if probe == Probe::Answered {
+            member.progress.begin_anew(now);
+        }
+        self.change_health(key, |health, rules| health.probed(probe, rules, now))
+    }
+
     fn request_failed(&mut self, key: ServerKey, fault: Fault, now: Timestamp) -> Vec<Change> {
+        if fault.is_silence() && self.wakefulness.is_drowsy(now) {
+            return Vec::new();
+        }
         self.change_health(key, |health, rules| health.request_failed(fault, rules, now))
     }
 
-    fn scraped(&mut self, key: ServerKey, reading: Reading) -> Vec<Change> {
-        if let Some(member) = self.member(key) {
-            member.edit(|view| view.reading = Some(reading));
+    fn scraped(&mut self, key: ServerKey, reading: Reading, now: Timestamp) -> Vec<Change> {
+        let Some(member) = self.member(key) else { return Vec::new() };
+        if !member.take_reading(reading) {
+            return Vec::new();
         }
-        Vec::new()
+        let mut changes = alloc::vec![Change::Restarted(key, Arc::clone(&member.view.spec.url))];
+        changes.extend(self.change_health(key, |health, _| health.restarted(now)));
+        changes
     }
 
     fn models_learnt(&mut self, key: ServerKey, models: Models, now: Timestamp) -> Vec<Change> {
@@ -194,10 +235,45 @@ impl Fleet {
     }
 
     fn tick(&mut self, now: Timestamp) -> Vec<Change> {
-        let keys: Vec<_> = self.members.iter().map(|member| member.view.key).collect();
-        keys.into_iter()
-            .flat_map(|key| self.change_health(key, |health, rules| health.tick(rules, now)))
-            .collect()
+        let rules = self.rules;
+        let mut changes = Vec::new();
+        for at in 0..self.members.len() {
+            let member = &mut self.members[at];
+            let (key, progress_at) = (member.view.key, member.view.ledger.progress_at());
+            let stalls = member.quiet_for(now) >= rules.stall_limit();
+            changes.extend(self.change_health(key, |health, rules| {
+                health.progressed(progress_at);
+                if stalls {
+                    health.stalled(rules, now);
+                }
+                health.tick(rules, now);
+            }));
+        }
+        changes
+    }
+
+    /// What seems to have taken long while this process stood still says nothing of the servers.
+    fn look_at_the_clock(&mut self, event: &Event, now: Timestamp) -> Option<Change> {
+        let overslept = self.wakefulness.look(matches!(event, Event::Tick), now)?;
+        for member in &mut self.members {
+            member.progress.begin_anew(now);
+        }
+        Some(Change::Overslept(overslept))
+    }
+
+    /// One server that does not answer is at fault itself. Of more than half of a fleet at once it
+    /// is rather the one who asks.
+    fn judge_ourselves(&mut self, now: Timestamp) -> Option<Change> {
+        let in_use = self.members.iter().filter(|m| m.view.admission == Admission::Open);
+        let (mut all, mut silent) = (0, 0);
+        for member in in_use {
+            all += 1;
+            silent += usize::from(member.is_silent(now));
+        }
+        let doubted = silent >= 2 && 2 * silent > all;
+        let judgement = if doubted { Judgement::Doubted } else { Judgement::Trusted };
+        (core::mem::replace(&mut self.judgement, judgement) != judgement)
+            .then_some(Change::Judgement(judgement))
     }
 
     fn change_health(
@@ -209,10 +285,8 @@ impl Fleet {
         let Some(member) = self.member(key) else { return Vec::new() };
         let from = member.health.state();
         change(&mut member.health, &rules);
-        let (to, figures) = (member.health.state(), member.health.figures());
-        if (to, figures) != (from, member.view.figures) {
-            member.edit(|view| (view.health, view.figures) = (to, figures));
-        }
+        member.show_health();
+        let to = member.health.state();
         if from == to {
             return Vec::new();
         }
@@ -227,30 +301,6 @@ impl Fleet {
         let views: Vec<_> = self.members.iter().map(|member| Arc::clone(&member.view)).collect();
         self.models = Arc::new(ModelTable::of(&views));
     }
-}
-
-impl Member {
-    fn edit(&mut self, edit: impl FnOnce(&mut ServerView)) {
-        edit(Arc::make_mut(&mut self.view));
-    }
-
-    /// Kept over a reload: health, learnt models, ledger and key stay.
-    fn respecified(mut self, spec: ServerSpec) -> Self {
-        if *self.view.spec != spec {
-            self.edit(|view| view.spec = Arc::new(spec));
-        }
-        self
-    }
-}
-
-/// A busy server may be too busy to answer a check in time. As long as its tokens flow it is well,
-/// whatever the check says.
-fn is_excused(check: &Check, view: &ServerView, now: Timestamp) -> bool {
-    /// Progress is noted with a resolution of a quarter of a second, and scraped twice a second.
-    const LEEWAY: Duration = Duration::from_secs(1);
-    check.found == Err(Fault::Silent)
-        && view.ledger.progress_at() > Timestamp::ZERO
-        && now.since(view.ledger.progress_at()) <= check.took + LEEWAY
 }
 
 #[cfg(test)]

@@ -1,33 +1,37 @@
 //! Whether a server may be sent requests: the states, and the only transitions between them.
 //!
-//! Two kinds of evidence count. *Active checks* ask the server whether it is well; *passive*
-//! evidence is what happened to real requests. Answers that blame the client (4xx) or that speak of
-//! load (429, a full queue) are no evidence and never arrive here.
+//! Three kinds of evidence count. *Checks* ask the server whether it is well (`/health`), which it
+//! may believe although its engine hangs. *Requests* are what really happened. *Probes* are
+//! requests of our own, one token long, where a check cannot tell and no client is to be the
+//! guinea pig. Answers that blame the client (4xx) or that speak of load (429, a full queue) are no
+//! evidence and never arrive here.
+//!
+//! ```text
+//!              first good check            failed request
+//!   Unproven ──────────────────▶ Healthy ◀───────────────▶ Suspect
+//!                                   │ ▲     answered, or old   │
+//!                     no progress   ▼ │ progress, answer       │ no progress
+//!                                 UnderTest ◀──────────────────┘
+//!                                   │ └── probe cannot tell ──▶ Probation ── answered ──▶ Healthy
+//!        any of them ── eject ──▶ Ejected ── probe cannot tell ───▲  │
+//!                                   │  ▲──────── failed ─────────────┘
+//!                                   └──── proof of life, after the hold-down ──▶ Healthy
+//! ```
+
+mod handicap;
+mod hold_down;
+mod progress;
+mod record;
+mod rules;
 
 use core::time::Duration;
 
 use crate::time::Timestamp;
-use crate::window::Window;
 
-/// What counts as healthy; every field is a key of `servers.toml`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct HealthRules {
-    /// `enable_active_health_check`.
-    pub active_checks: bool,
-    /// `failure_threshold`: failed requests in a row that eject.
-    pub failure_threshold: u32,
-    /// `auto_recovery_threshold`: how long a failed request is held against a server, and, where
-    /// there are no active checks, how long an ejection lasts.
-    pub recovery_after: Duration,
-    /// `health_check_consecutive_failures`.
-    pub consecutive_failures: u32,
-    /// `health_check_min_success_rate`, over the window.
-    pub min_success_rate: f64,
-    /// `health_check_max_response_time`, the mean over the window.
-    pub max_response_time: Duration,
-    /// `health_check_window_size`.
-    pub window: usize,
-}
+pub use handicap::{Handicap, RAMP};
+pub(crate) use progress::ProgressWatch;
+pub use record::HealthRecord;
+pub use rules::HealthRules;
 
 /// The state of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,23 +40,64 @@ pub enum Health {
     Unproven,
     /// Gets requests.
     Healthy,
-    /// Requests failed there lately, or it has just come back: gets requests, and one more failure
-    /// may eject it. 0.1.0's dashboards know it as `checking`.
+    /// A request failed there lately: gets requests, and one more failure may eject it. 0.1.0's
+    /// dashboards know it as `checking`.
     Suspect,
+    /// Has requests and gets nowhere with them: gets more only if no other server can take them,
+    /// until a probe or a sign of progress decides.
+    UnderTest {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Back without proof, as there was none to be had: gets one request at a time until one is
+    /// answered.
+    Probation,
     /// Gets nothing as long as another server can answer.
     Ejected {
         /// Since when.
         since: Timestamp,
         /// What decided it.
         cause: Fault,
+        /// Before that moment only an answered request brings it back.
+        until: Timestamp,
+        /// What brings it back after that.
+        proof: Proof,
     },
 }
 
 impl Health {
-    /// Whether requests go there as a matter of course.
+    /// Whether it is in: requests go there, though not as many or as soon as to a healthy one.
     pub const fn is_routable(self) -> bool {
-        matches!(self, Self::Healthy | Self::Suspect)
+        matches!(self, Self::Healthy | Self::Suspect | Self::UnderTest { .. } | Self::Probation)
     }
+
+    /// Whether it is time to ask the server for a token.
+    pub fn wants_probe(self, now: Timestamp) -> bool {
+        match self {
+            Self::UnderTest { .. } => true,
+            Self::Ejected { until, proof, .. } => proof == Proof::Inference && until <= now,
+            Self::Unproven | Self::Healthy | Self::Suspect | Self::Probation => false,
+        }
+    }
+
+    /// Whether it is out or in doubt because it did not answer *us*, in our time. The server may
+    /// see that differently; a refused connection or a bad answer leaves no room for that.
+    pub const fn rests_on_silence(self) -> bool {
+        match self {
+            Self::UnderTest { .. } => true,
+            Self::Ejected { cause, .. } => cause.is_silence(),
+            Self::Unproven | Self::Healthy | Self::Suspect | Self::Probation => false,
+        }
+    }
+}
+
+/// What an ejected server has to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// A good health check: it failed only those, or it was not there at all and is a new process.
+    Check,
+    /// An answered probe or request: a hung or dead engine passes every check.
+    Inference,
 }
 
 /// Something that a well server does not do.
@@ -64,6 +109,12 @@ pub enum Fault {
     Reset,
     /// No byte and no progress within the limit.
     Silent,
+    /// It has requests, and neither they nor its counters nor a probe show that it works on them.
+    NoProgress,
+    /// Its engine has died, by its own words. vLLM never recovers from that; it listens for some
+    /// seconds more, or for ever with `VLLM_KEEP_ALIVE_ON_ENGINE_DEATH`
+    /// (entrypoints/launchers/launcher.py).
+    EngineDead,
     /// An HTTP status that speaks of the server's own failure.
     Status(u16),
     /// An error event in place of an answer.
@@ -76,6 +127,18 @@ pub enum Fault {
     SlowChecks,
 }
 
+impl Fault {
+    /// Whether it is one of time alone: then it may be ours.
+    pub const fn is_silence(self) -> bool {
+        matches!(self, Self::Silent | Self::NoProgress | Self::SuccessRate | Self::SlowChecks)
+    }
+
+    /// Whether one is enough.
+    const fn is_final(self) -> bool {
+        matches!(self, Self::EngineDead)
+    }
+}
+
 /// One active check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Check {
@@ -85,16 +148,15 @@ pub struct Check {
     pub found: Result<(), Fault>,
 }
 
-/// All that is known of one server's health.
-#[derive(Debug, Clone)]
-pub struct HealthRecord {
-    state: Health,
-    window: Window,
-    consecutive_failures: u32,
-    total_checks: u64,
-    last_check: Option<(Timestamp, Check)>,
-    request_failures: u32,
-    last_request_failure: Timestamp,
+/// What a probe brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// A token.
+    Answered,
+    /// None, by the server's fault.
+    Failed(Fault),
+    /// Nothing that tells: the server has no model that can be asked like that, or wants a key.
+    CannotTell,
 }
 
 /// The figures behind a state, for people and dashboards.
@@ -112,150 +174,6 @@ pub struct HealthFigures {
     pub last_check: Option<Timestamp>,
     /// Checks since the start.
     pub total_checks: u64,
-}
-
-impl HealthRecord {
-    /// A new server: unproven, or trusted where nobody will ever check it.
-    pub fn new(rules: &HealthRules) -> Self {
-        Self {
-            state: if rules.active_checks { Health::Unproven } else { Health::Healthy },
-            window: Window::new(),
-            consecutive_failures: 0,
-            total_checks: 0,
-            last_check: None,
-            request_failures: 0,
-            last_request_failure: Timestamp::ZERO,
-        }
-    }
-
-    /// The present state.
-    pub const fn state(&self) -> Health {
-        self.state
-    }
-
-    /// The figures behind it.
-    pub fn figures(&self) -> HealthFigures {
-        HealthFigures {
-            consecutive_failures: self.consecutive_failures.max(self.request_failures),
-            success_rate: self.window.success_rate(),
-            avg_response_time: self.window.mean_time(),
-            last_response_time: self.last_check.map(|(_, check)| check.took),
-            last_check: self.last_check.map(|(at, _)| at),
-            total_checks: self.total_checks,
-        }
-    }
-
-    /// Takes in an active check.
-    pub fn checked(&mut self, check: Check, rules: &HealthRules, now: Timestamp) {
-        self.total_checks += 1;
-        self.last_check = Some((now, check));
-        match (self.state, check.found) {
-            (Health::Ejected { cause, .. }, Ok(())) => self.come_back(cause, check, rules),
-            (_, Ok(())) => {
-                self.consecutive_failures = 0;
-                self.window.push(check, rules.window);
-                self.judge_success(rules, now);
-            }
-            (_, Err(fault)) => {
-                self.consecutive_failures = self.consecutive_failures.saturating_add(1);
-                self.window.push(check, rules.window);
-                self.judge_failure(fault, rules, now);
-            }
-        }
-    }
-
-    /// Takes in a request that failed by the server's fault.
-    pub fn request_failed(&mut self, fault: Fault, rules: &HealthRules, now: Timestamp) {
-        if now.since(self.last_request_failure) > rules.recovery_after {
-            self.request_failures = 0;
-        }
-        self.request_failures = self.request_failures.saturating_add(1);
-        self.last_request_failure = now;
-        if self.request_failures >= rules.failure_threshold {
-            self.eject(fault, now);
-        } else if self.state == Health::Healthy {
-            self.state = Health::Suspect;
-        }
-    }
-
-    /// Takes in a request that the server answered: the best proof there is.
-    pub fn request_succeeded(&mut self) {
-        self.request_failures = 0;
-        match self.state {
-            Health::Suspect => self.state = Health::Healthy,
-            Health::Ejected { .. } => {
-                self.consecutive_failures = 0;
-                self.window.clear();
-                self.state = Health::Healthy;
-            }
-            Health::Unproven | Health::Healthy => {}
-        }
-    }
-
-    /// Lets time pass: old failures are forgotten, and where nobody checks, an ejection ends.
-    pub fn tick(&mut self, rules: &HealthRules, now: Timestamp) {
-        match self.state {
-            Health::Unproven if !rules.active_checks => self.state = Health::Healthy,
-            Health::Suspect if now.since(self.last_request_failure) > rules.recovery_after => {
-                self.request_failures = 0;
-                self.state = Health::Healthy;
-            }
-            Health::Ejected { since, .. }
-                if !rules.active_checks && now.since(since) >= rules.recovery_after =>
-            {
-                self.on_probation(rules);
-            }
-            _ => {}
-        }
-    }
-
-    fn judge_success(&mut self, rules: &HealthRules, now: Timestamp) {
-        if self.window.mean_time() > rules.max_response_time {
-            self.eject(Fault::SlowChecks, now);
-        } else if self.state == Health::Unproven {
-            self.state = Health::Healthy;
-        }
-    }
-
-    fn judge_failure(&mut self, fault: Fault, rules: &HealthRules, now: Timestamp) {
-        let unproven = self.state == Health::Unproven;
-        if unproven || self.consecutive_failures >= rules.consecutive_failures {
-            self.eject(fault, now);
-        } else if self.window.assumed_success_rate(rules.window) < rules.min_success_rate {
-            self.eject(Fault::SuccessRate, now);
-        }
-    }
-
-    fn eject(&mut self, cause: Fault, now: Timestamp) {
-        if !matches!(self.state, Health::Ejected { .. }) {
-            self.state = Health::Ejected { since: now, cause };
-        }
-    }
-
-    /// One good check decides on the return: 0.1.0 demanded a lifetime success rate, so that an
-    /// hour of absence took four hours to forget.
-    ///
-    /// A server that was not there at all and is again is a new process, with no past.
-    fn come_back(&mut self, cause: Fault, check: Check, rules: &HealthRules) {
-        self.window.clear();
-        self.window.push(check, rules.window);
-        self.consecutive_failures = 0;
-        if cause == Fault::Unreachable {
-            self.request_failures = 0;
-        }
-        if self.request_failures > 0 {
-            self.on_probation(rules);
-        } else {
-            self.state = Health::Healthy;
-        }
-    }
-
-    /// Back after failed requests. A check has said only that the server *would* answer, so the
-    /// next failed request ejects it again at once.
-    fn on_probation(&mut self, rules: &HealthRules) {
-        self.request_failures = rules.failure_threshold.saturating_sub(1);
-        self.state = if self.request_failures > 0 { Health::Suspect } else { Health::Healthy };
-    }
 }
 
 #[cfg(test)]

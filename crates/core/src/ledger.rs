@@ -2,7 +2,7 @@
 //! there now, when the server was last seen to make progress, and whether it said that it is full.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
 use crate::time::Timestamp;
@@ -18,6 +18,7 @@ pub struct Ledger {
     in_flight: AtomicU32,
     progress_nanos: AtomicU64,
     full_until_nanos: AtomicU64,
+    on_trial: AtomicBool,
 }
 
 impl Ledger {
@@ -29,7 +30,18 @@ impl Ledger {
     /// Takes a place whatever the count is.
     pub fn reserve(self: &Arc<Self>) -> Reservation {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        Reservation { ledger: Arc::clone(self) }
+        Reservation { ledger: Arc::clone(self), is_trial: false }
+    }
+
+    /// Takes the one place of a server on probation. `None` while another request has it.
+    pub fn reserve_trial(self: &Arc<Self>) -> Option<Reservation> {
+        let was_taken = self.on_trial.swap(true, Ordering::AcqRel);
+        (!was_taken).then(|| self.reserve().for_trial())
+    }
+
+    /// Whether a request has the place of [`Ledger::reserve_trial`].
+    pub fn is_on_trial(&self) -> bool {
+        self.on_trial.load(Ordering::Acquire)
     }
 
     /// Takes a place if the count still is what the decision was based on. `None` means that
@@ -38,7 +50,7 @@ impl Ledger {
         self.in_flight
             .compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire)
             .ok()
-            .map(|_| Reservation { ledger: Arc::clone(self) })
+            .map(|_| Reservation { ledger: Arc::clone(self), is_trial: false })
     }
 
     /// Notes that the server did something that a hung one does not: bytes of a stream, or token
@@ -71,6 +83,7 @@ impl Ledger {
 #[must_use = "a reservation that is dropped at once reserves nothing"]
 pub struct Reservation {
     ledger: Arc<Ledger>,
+    is_trial: bool,
 }
 
 impl Reservation {
@@ -78,10 +91,18 @@ impl Reservation {
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
     }
+
+    fn for_trial(mut self) -> Self {
+        self.is_trial = true;
+        self
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        if self.is_trial {
+            self.ledger.on_trial.store(false, Ordering::Release);
+        }
         self.ledger.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -124,6 +145,22 @@ mod tests {
     fn keep(reservation: Reservation) -> bool {
         core::mem::forget(reservation);
         true
+    }
+
+    #[test]
+    fn a_trial_has_one_place_which_comes_back_whatever_becomes_of_its_request() {
+        let ledger = Arc::new(Ledger::default());
+        for _ in 0..3 {
+            let trial = ledger.reserve_trial().expect("the place is free");
+            assert!(ledger.is_on_trial());
+            assert!(ledger.reserve_trial().is_none());
+            drop(ledger.reserve());
+            assert!(ledger.is_on_trial(), "it is the trial's place, and nobody else's");
+            assert_eq!(ledger.in_flight(), 1);
+            drop(trial);
+            assert!(!ledger.is_on_trial());
+            assert_eq!(ledger.in_flight(), 0);
+        }
     }
 
     #[test]

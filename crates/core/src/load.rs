@@ -50,6 +50,29 @@ pub struct Reading {
     pub counters: Counters,
     /// `process_max_fds`, as 0.1.0's dashboards expect it.
     pub process_max_fds: Option<u64>,
+    /// `process_start_time_seconds`: Unix time, to the hundredth of a second.
+    pub started: Option<f64>,
+}
+
+impl Reading {
+    /// Whether this comes from a process that was started after the one that gave `earlier`.
+    ///
+    /// Several processes behind one address (`--api-server-count`) may answer in turn, each with
+    /// its own start; only a later start than any known is news. Where none is told, counters that
+    /// went back tell.
+    pub fn is_of_a_successor(&self, earlier: &Self) -> bool {
+        match (self.started, earlier.started) {
+            (Some(started), Some(known)) => started > known,
+            _ => self.counters.went_back(&earlier.counters),
+        }
+    }
+
+    /// This, after `earlier`: the latest start of a process is kept.
+    pub(crate) fn after(self, earlier: &Self) -> Self {
+        let latest = |a: f64, b: f64| if a > b { a } else { b };
+        let started = self.started.zip(earlier.started).map(|(a, b)| latest(a, b));
+        Self { started: started.or(self.started), ..self }
+    }
 }
 
 /// A server's own counters; `None` where its version has none.
@@ -65,6 +88,14 @@ pub struct Counters {
     pub prefix_cache_hits: Option<u64>,
     /// Requests thrown out of the batch to make room, and computed again.
     pub preemptions: Option<u64>,
+}
+
+impl Counters {
+    fn went_back(&self, earlier: &Self) -> bool {
+        let back = |now: Option<u64>, then: Option<u64>| now.zip(then).is_some_and(|(n, t)| n < t);
+        back(self.prompt_tokens, earlier.prompt_tokens)
+            || back(self.generation_tokens, earlier.generation_tokens)
+    }
 }
 
 /// What a server is believed to be doing now.

@@ -57,6 +57,19 @@ const INFERENCE_UNDER_V1: &[&str] = &[
     "/v1/realtime",
 ];
 
+/// Inference paths that are answered without the engine (vllm/entrypoints: serve/tokenize/, the
+/// input processor's part of anthropic/; stored responses are looked up).
+const WITHOUT_ENGINE: &[&str] = &[
+    "/tokenize",
+    "/detokenize",
+    "/version",
+    "/ping",
+    "/v1/models",
+    "/v1/tokenize",
+    "/v1/detokenize",
+    "/v1/messages/count_tokens",
+];
+
 impl Route {
     /// Classifies a request path (no query string).
     ///
@@ -75,6 +88,12 @@ impl Route {
             return Self::Other;
         }
         Self::Closed
+    }
+
+    /// Whether a good answer to a request for `path` comes from the engine. A server's HTTP process
+    /// goes on counting tokens and telling its version while its engine hangs or is dead.
+    pub fn is_answered_by_engine(self, path: &str) -> bool {
+        matches!(self, Self::Inference(_)) && !WITHOUT_ENGINE.iter().any(|p| within(path, p))
     }
 
     /// The dialect in which the client expects answers and errors.
@@ -173,6 +192,15 @@ mod tests {
         assert_eq!(route("/v1/messages"), Route::Inference(Dialect::Messages));
         assert_eq!(route("/v1/messages/count_tokens").dialect(), Dialect::Opaque);
         assert_eq!(route("/tokenize"), Route::Inference(Dialect::Opaque));
+    }
+
+    #[test]
+    fn counting_tokens_says_nothing_of_the_engine() {
+        let by_engine = |path: &str| route(path).is_answered_by_engine(path);
+        assert!(by_engine("/v1/chat/completions") && by_engine("/v1/embeddings"));
+        for path in ["/tokenize", "/v1/messages/count_tokens", "/v1/models", "/v1/files"] {
+            assert!(!by_engine(path), "{path}");
+        }
     }
 
     #[test]

@@ -5,9 +5,9 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::health::{Health, HealthFigures};
+use crate::health::{Handicap, Health, HealthFigures};
 use crate::ledger::Ledger;
-use crate::load::{Capacity, Load, Reading, Sample};
+use crate::load::{Capacity, Load, Reading, SAMPLE_LIFETIME, Sample};
 use crate::time::Timestamp;
 
 /// Names a server for as long as the process lives; never used again for another.
@@ -74,6 +74,8 @@ pub struct ServerView {
     pub health: Health,
     /// Why.
     pub figures: HealthFigures,
+    /// What counts against it among those that get requests.
+    pub handicap: Handicap,
     /// Whether the operator lets it have any.
     pub admission: Admission,
     /// What it serves; `None` as long as it has not said.
@@ -103,10 +105,34 @@ impl ServerView {
         (Load::estimate(self.sample(), seen, now), seen)
     }
 
-    /// Whether it answers scrapes no more, though it used to: stopped, or too busy to breathe.
-    pub fn has_fallen_silent(&self, now: Timestamp) -> bool {
-        self.sample().is_some_and(|sample| now.since(sample.sent_at) > crate::load::SAMPLE_LIFETIME)
+    /// What decides between servers, and the count of own requests on which that is based: its
+    /// score, as if it had one request more and that load were multiplied by its handicap. (An idle
+    /// server's load can be multiplied by anything.) Without a handicap that is the score itself.
+    pub fn score(&self, now: Timestamp) -> (f64, u32) {
+        let (load, seen) = self.load(now);
+        let one = 1.0 / f64::from(self.spec.capacity.get());
+        let score = load.score(self.spec.capacity);
+        let factor = self.handicap.factor(now);
+        (if factor > 1.0 { (score + one) * factor - one } else { score }, seen)
     }
+
+    /// Whether it answers scrapes no more, though it used to, and shows no progress on its requests
+    /// either: stopped, or too busy to breathe. One whose tokens flow merely has slow metrics.
+    pub fn has_fallen_silent(&self, now: Timestamp) -> bool {
+        self.sample().is_some_and(|sample| now.since(sample.sent_at) > SAMPLE_LIFETIME)
+            && now.since(self.ledger.progress_at()) > SAMPLE_LIFETIME
+    }
+}
+
+/// What silence of servers is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Judgement {
+    /// It is theirs.
+    #[default]
+    Trusted,
+    /// It is that of more than half of the fleet at once, so it may be ours: our network, our
+    /// machine. Those servers go on getting their share of requests.
+    Doubted,
 }
 
 /// The whole fleet at one moment.
@@ -116,6 +142,17 @@ pub struct Snapshot {
     pub servers: Arc<[Arc<ServerView>]>,
     /// Who serves what.
     pub models: Arc<ModelTable>,
+    /// Whether servers that did not answer in time are taken for the culprits.
+    pub judgement: Judgement,
+}
+
+impl Snapshot {
+    /// Whether requests go to this server of the fleet, judged as it is now.
+    pub fn gets_requests(&self, server: &ServerView) -> bool {
+        let is_given_the_benefit =
+            self.judgement == Judgement::Doubted && server.health.rests_on_silence();
+        server.is_routable() || (server.admission == Admission::Open && is_given_the_benefit)
+    }
 }
 
 /// Which servers (by position in the snapshot) list a model, whatever their health.

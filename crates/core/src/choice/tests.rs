@@ -1,5 +1,5 @@
 use super::*;
-use crate::health::{Fault, HealthFigures};
+use crate::health::{Fault, Handicap, HealthFigures, Proof};
 use crate::ledger::Ledger;
 use crate::load::{Capacity, Counters, Reading, Sample};
 use crate::snapshot::{Admission, ModelTable, Models, ServerSpec};
@@ -7,7 +7,14 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 use proptest::prelude::*;
 
-const EJECTED: Health = Health::Ejected { since: Timestamp::ZERO, cause: Fault::Reset };
+const EJECTED: Health = ejected(Fault::Reset);
+
+const fn ejected(cause: Fault) -> Health {
+    let (since, until) = (Timestamp::ZERO, Timestamp::ZERO);
+    Health::Ejected { since, cause, until, proof: Proof::Inference }
+}
+
+const UNDER_TEST: Health = Health::UnderTest { since: Timestamp::ZERO };
 
 #[derive(Debug, Clone)]
 struct Server {
@@ -56,6 +63,7 @@ fn view(nth: usize, server: &Server) -> Arc<ServerView> {
         spec: Arc::new(spec),
         health: server.health,
         figures,
+        handicap: Handicap::default(),
         admission: server.admission,
         models: server
             .models
@@ -68,13 +76,13 @@ fn view(nth: usize, server: &Server) -> Arc<ServerView> {
 }
 
 fn reading(sample: Sample) -> Reading {
-    Reading { sample, counters: Counters::default(), process_max_fds: None }
+    Reading { sample, counters: Counters::default(), process_max_fds: None, started: None }
 }
 
 fn snapshot(servers: &[Server]) -> Snapshot {
     let views: Vec<_> = servers.iter().enumerate().map(|(nth, s)| view(nth, s)).collect();
     let models = Arc::new(ModelTable::of(&views));
-    Snapshot { servers: views.into(), models }
+    Snapshot { servers: views.into(), models, judgement: Judgement::Trusted }
 }
 
 fn ask(snapshot: &Snapshot, model: Option<&str>, tried: &Tried) -> Result<usize, Refusal> {
@@ -185,7 +193,8 @@ fn a_server_whose_scrapes_have_stopped_is_avoided_but_not_given_up() {
         Arc::new(fresh)
     };
     let views: Vec<_> = snapshot.servers.iter().cloned().chain([fresh]).collect();
-    let both = Snapshot { models: Arc::new(ModelTable::of(&views)), servers: views.into() };
+    let models = Arc::new(ModelTable::of(&views));
+    let both = Snapshot { models, servers: views.into(), judgement: Judgement::Trusted };
     let facts = Facts { model: Some("m") };
     let mut pick = |snapshot: &Snapshot| {
         choose(Policy::Load, &facts, snapshot, &Tried::default(), &mut random, late)
@@ -193,6 +202,62 @@ fn a_server_whose_scrapes_have_stopped_is_avoided_but_not_given_up() {
     };
     assert_eq!(pick(&both), Ok(ServerKey::nth(1)));
     assert_eq!(pick(&snapshot), Ok(ServerKey::nth(0)));
+}
+
+#[test]
+fn a_server_whose_tokens_flow_is_not_avoided_for_its_slow_metrics() {
+    let snapshot = snapshot(&[server(), Server { running: 50.0, ..server() }]);
+    let late = Timestamp::after_start(Duration::from_secs(60));
+    snapshot.servers[0].ledger.note_progress(late);
+    assert!(!snapshot.servers[0].has_fallen_silent(late));
+    assert!(snapshot.servers[1].has_fallen_silent(late));
+}
+
+#[test]
+fn a_server_under_test_gets_requests_only_if_nobody_else_can_take_them() {
+    let tested = Server { health: UNDER_TEST, ..server() };
+    check(&[tested.clone(), Server { running: 99.0, ..server() }], Some("m"), Ok(1));
+    check(&[tested.clone(), Server { health: EJECTED, ..server() }], Some("m"), Ok(0));
+    let silent = Server { models: None, ..server() };
+    check(&[silent, tested], Some("m"), Ok(1));
+}
+
+#[test]
+fn a_server_on_probation_has_one_request_at_a_time_as_long_as_others_are_there() {
+    let probation = Server { health: Health::Probation, ..server() };
+    let both = snapshot(&[probation.clone(), Server { running: 9.0, ..server() }]);
+    let mut random = fastrand::Rng::with_seed(5);
+    let (facts, tried) = (Facts { model: Some("m") }, Tried::default());
+    let mut place = |snapshot: &Snapshot| {
+        choose(Policy::Load, &facts, snapshot, &tried, &mut random, Timestamp::ZERO).unwrap()
+    };
+    let first = place(&both);
+    assert_eq!(first.server.key, ServerKey::nth(0));
+    assert_eq!(place(&both).server.key, ServerKey::nth(1));
+    drop(first);
+    assert_eq!(place(&both).server.key, ServerKey::nth(0));
+    let alone = snapshot(&[probation]);
+    let held = [place(&alone), place(&alone), place(&alone)];
+    assert_eq!(alone.servers[0].ledger.in_flight(), 3);
+    drop(held);
+    assert!(!alone.servers[0].ledger.is_on_trial());
+}
+
+#[test]
+fn where_our_judgement_is_in_doubt_silent_servers_keep_their_share_and_broken_ones_do_not() {
+    let silent = Server { health: ejected(Fault::Silent), ..server() };
+    let tested = Server { health: UNDER_TEST, running: 1.0, ..server() };
+    let refusing = Server { health: ejected(Fault::Unreachable), ..server() };
+    let well = Server { running: 9.0, ..server() };
+    let mut snapshot = snapshot(&[refusing, well, tested, silent]);
+    assert_eq!(ask(&snapshot, Some("m"), &Tried::default()), Ok(1));
+    snapshot.judgement = Judgement::Doubted;
+    let mut tried = Tried::default();
+    for expected in [3, 2, 1] {
+        assert_eq!(ask(&snapshot, Some("m"), &tried), Ok(expected));
+        tried.note(ServerKey::nth(expected as u64), true);
+    }
+    assert_eq!(ask(&snapshot, Some("m"), &tried), Err(Refusal::Exhausted));
 }
 
 #[test]
@@ -234,6 +299,7 @@ fn any_server() -> impl Strategy<Value = Server> {
         Just(Health::Unproven),
         Just(Health::Healthy),
         Just(Health::Suspect),
+        Just(Health::Probation),
         Just(EJECTED)
     ];
     let models = prop_oneof![

@@ -56,7 +56,7 @@ fn progress(dialect: Dialect, stream: &str) -> Progress {
 }
 
 fn failed(status: Option<u16>, after_output: bool, ended: bool) -> Progress {
-    Progress::Failed(Failure { status, after_output, ended })
+    Progress::Failed(Failure { status, after_output, ended, engine_dead: false })
 }
 
 /// Progress after each block of the stream.
@@ -68,6 +68,29 @@ fn steps(dialect: Dialect, stream: &str) -> Vec<Progress> {
         watch.progress()
     };
     blocks.map(step).collect()
+}
+
+#[test]
+fn a_dead_engine_is_known_by_its_words_in_each_dialect_that_has_them() {
+    const WORDS: &str =
+        "EngineCore encountered an issue. See stack trace (above) for the root cause.";
+    let says_dead = |dialect, data: &str| {
+        let stream = alloc::format!("event: error\ndata: {data}\n\n");
+        match progress(dialect, &stream) {
+            Progress::Failed(failure) => failure.engine_dead,
+            other => panic!("no failure: {other:?}"),
+        }
+    };
+    for words in [WORDS, "Internal server error"] {
+        let chat = alloc::format!(
+            r#"{{"error": {{"message": "{words}", "type": "InternalServerError", "param": null, "code": 500}}}}"#
+        );
+        let messages = alloc::format!(
+            r#"{{"type":"error","error":{{"type":"internal_error","message":"{words}"}}}}"#
+        );
+        assert_eq!(says_dead(Dialect::OpenAi, &chat), words == WORDS);
+        assert_eq!(says_dead(Dialect::Messages, &messages), words == WORDS);
+    }
 }
 
 #[test]

@@ -3,13 +3,17 @@ use proptest::prelude::*;
 
 const RULES: HealthRules = HealthRules {
     active_checks: true,
+    check_interval: Duration::from_secs(30),
     failure_threshold: 2,
     recovery_after: Duration::from_secs(60),
     consecutive_failures: 3,
     min_success_rate: 0.8,
     max_response_time: Duration::from_secs(10),
     window: 10,
+    silence_limit: Duration::from_secs(30),
 };
+
+const UNCHECKED: HealthRules = HealthRules { active_checks: false, ..RULES };
 
 fn at(secs: u64) -> Timestamp {
     Timestamp::after_start(Duration::from_secs(secs))
@@ -20,7 +24,11 @@ fn good() -> Check {
 }
 
 fn bad() -> Check {
-    Check { took: Duration::from_millis(5), found: Err(Fault::Unreachable) }
+    failed(Fault::Unreachable)
+}
+
+fn failed(fault: Fault) -> Check {
+    Check { took: Duration::from_millis(5), found: Err(fault) }
 }
 
 fn record(checks: &[Check]) -> HealthRecord {
@@ -31,17 +39,30 @@ fn record(checks: &[Check]) -> HealthRecord {
     record
 }
 
+/// A server that was in for long and whose requests then failed at 1,000 s.
+fn ejected(fault: Fault) -> HealthRecord {
+    let mut record = record(&[good()]);
+    for _ in 0..RULES.failure_threshold {
+        record.request_failed(fault, &RULES, at(1_000));
+    }
+    assert!(is_ejected(&record));
+    record
+}
+
+fn is_ejected(record: &HealthRecord) -> bool {
+    matches!(record.state(), Health::Ejected { .. })
+}
+
 #[test]
 fn a_new_server_gets_nothing_until_its_first_good_check() {
     assert_eq!(record(&[]).state(), Health::Unproven);
     assert_eq!(record(&[good()]).state(), Health::Healthy);
-    assert!(matches!(record(&[bad()]).state(), Health::Ejected { .. }));
+    assert!(is_ejected(&record(&[bad()])));
 }
 
 #[test]
 fn without_active_checks_a_new_server_is_trusted() {
-    let rules = HealthRules { active_checks: false, ..RULES };
-    assert_eq!(HealthRecord::new(&rules).state(), Health::Healthy);
+    assert_eq!(HealthRecord::new(&UNCHECKED).state(), Health::Healthy);
 }
 
 #[test]
@@ -49,7 +70,13 @@ fn consecutive_failures_eject_and_one_good_check_brings_back() {
     let mut record = record(&[good(), bad(), bad()]);
     assert_eq!(record.state(), Health::Healthy);
     record.checked(bad(), &RULES, at(9));
-    assert_eq!(record.state(), Health::Ejected { since: at(9), cause: Fault::Unreachable });
+    let expected = Health::Ejected {
+        since: at(9),
+        cause: Fault::Unreachable,
+        until: at(9),
+        proof: Proof::Check,
+    };
+    assert_eq!(record.state(), expected);
     for secs in 10..4_000 {
         record.checked(bad(), &RULES, at(secs));
     }
@@ -73,7 +100,10 @@ fn a_server_that_fails_every_third_check_is_ejected_by_its_success_rate() {
 #[test]
 fn slow_checks_eject() {
     let slow = Check { took: Duration::from_secs(11), found: Ok(()) };
-    assert!(matches!(record(&[slow]).state(), Health::Ejected { cause: Fault::SlowChecks, .. }));
+    let mut record = record(&[slow]);
+    assert!(matches!(record.state(), Health::Ejected { cause: Fault::SlowChecks, .. }));
+    record.checked(slow, &RULES, at(9));
+    assert!(is_ejected(&record), "another slow one does not bring it back");
 }
 
 #[test]
@@ -83,42 +113,112 @@ fn failed_requests_make_suspect_then_eject() {
     assert_eq!(record.state(), Health::Suspect);
     assert!(record.state().is_routable());
     record.request_failed(Fault::Status(500), &RULES, at(2));
-    assert_eq!(record.state(), Health::Ejected { since: at(2), cause: Fault::Status(500) });
+    assert!(matches!(record.state(), Health::Ejected { cause: Fault::Status(500), .. }));
 }
 
 #[test]
 fn an_answered_request_clears_suspicion() {
     let mut record = record(&[good()]);
     record.request_failed(Fault::Reset, &RULES, at(1));
-    record.request_succeeded();
+    record.request_succeeded(at(1), at(1));
     assert_eq!(record.state(), Health::Healthy);
     record.request_failed(Fault::Reset, &RULES, at(2));
     assert_eq!(record.state(), Health::Suspect);
 }
 
 #[test]
-fn a_good_check_does_not_outweigh_failed_requests() {
-    let mut record = record(&[good()]);
-    record.request_failed(Fault::Silent, &RULES, at(1));
-    record.checked(good(), &RULES, at(2));
-    assert_eq!(record.state(), Health::Suspect);
-    record.request_failed(Fault::Silent, &RULES, at(31));
-    record.checked(good(), &RULES, at(32));
-    assert_eq!(record.state(), Health::Suspect, "back on probation");
-    record.request_failed(Fault::Silent, &RULES, at(33));
-    assert!(matches!(record.state(), Health::Ejected { .. }), "one failure is enough now");
+fn a_dead_engine_ejects_at_once_whoever_says_so_and_needs_an_answer_to_return() {
+    let mut by_request = record(&[good()]);
+    by_request.request_failed(Fault::EngineDead, &RULES, at(5));
+    let by_check = record(&[good(), failed(Fault::EngineDead)]);
+    for mut record in [by_request, by_check] {
+        assert!(is_ejected(&record));
+        for secs in 6..500 {
+            record.checked(good(), &RULES, at(secs));
+            assert!(is_ejected(&record), "its /health says 200");
+        }
+        record.probed(Probe::Answered, &RULES, at(500));
+        assert_eq!(record.state(), Health::Healthy);
+    }
 }
 
 #[test]
-fn a_server_that_was_gone_comes_back_without_a_past() {
-    let mut record = record(&[good()]);
-    record.request_failed(Fault::Unreachable, &RULES, at(1));
-    record.request_failed(Fault::Unreachable, &RULES, at(2));
-    assert!(matches!(record.state(), Health::Ejected { .. }));
-    record.request_failed(Fault::Unreachable, &RULES, at(3));
-    record.checked(good(), &RULES, at(4));
+fn a_good_check_does_not_outweigh_failed_requests() {
+    let mut record = ejected(Fault::Silent);
+    record.checked(good(), &RULES, at(1_010));
+    assert!(is_ejected(&record));
+    assert!(record.state().wants_probe(at(1_010)));
+    record.probed(Probe::Failed(Fault::NoProgress), &RULES, at(1_025));
+    assert!(is_ejected(&record));
+    record.probed(Probe::Answered, &RULES, at(1_055));
     assert_eq!(record.state(), Health::Healthy);
-    assert_eq!(record.figures().consecutive_failures, 0);
+}
+
+#[test]
+fn a_server_that_was_gone_needs_no_probe_and_comes_back_without_a_past() {
+    for mut record in [ejected(Fault::Unreachable), ejected(Fault::EngineDead)] {
+        record.request_failed(Fault::Unreachable, &RULES, at(1_003));
+        assert!(!record.state().wants_probe(at(1_004)));
+        record.checked(good(), &RULES, at(1_004));
+        assert_eq!(record.state(), Health::Healthy);
+        assert_eq!(record.figures().consecutive_failures, 0);
+    }
+}
+
+#[test]
+fn a_server_that_returns_gets_little_at_first() {
+    let mut record = ejected(Fault::Reset);
+    record.probed(Probe::Answered, &RULES, at(1_010));
+    assert!(record.handicap().is_ramping(at(1_019)));
+    assert!(!record.handicap().is_ramping(at(1_020)));
+}
+
+#[test]
+fn where_a_probe_cannot_tell_one_request_does() {
+    let mut record = ejected(Fault::Reset);
+    record.probed(Probe::CannotTell, &RULES, at(1_010));
+    assert!(is_ejected(&record), "not at once");
+    record.probed(Probe::CannotTell, &RULES, at(1_040));
+    assert_eq!(record.state(), Health::Probation);
+    assert_eq!(record.handicap().factor(at(1_040)), 1.0, "it is to get that request");
+    let mut failing = record.clone();
+    failing.request_failed(Fault::Reset, &RULES, at(1_041));
+    assert!(is_ejected(&failing), "one failure is enough");
+    record.request_succeeded(at(1_040), at(1_041));
+    assert_eq!(record.state(), Health::Healthy);
+}
+
+#[test]
+fn a_relapse_is_held_out_longer_each_time() {
+    let mut record = record(&[good()]);
+    let (mut now, mut absences) = (1_000, alloc::vec::Vec::new());
+    for _ in 0..5 {
+        let out_at = now;
+        while !is_ejected(&record) {
+            record.request_failed(Fault::Reset, &RULES, at(now));
+        }
+        while is_ejected(&record) {
+            now += 1;
+            record.checked(good(), &RULES, at(now));
+            record.probed(Probe::Answered, &RULES, at(now));
+        }
+        absences.push(now - out_at);
+        now += 3;
+    }
+    assert_eq!(absences, [1, 30, 60, 120, 240]);
+}
+
+#[test]
+fn only_a_request_sent_as_a_last_resort_ends_a_hold_down() {
+    let mut record = record(&[good()]);
+    record.request_failed(Fault::EngineDead, &RULES, at(1_000));
+    record.probed(Probe::Answered, &RULES, at(1_001));
+    record.request_failed(Fault::EngineDead, &RULES, at(1_002));
+    record.request_succeeded(at(1_001), at(1_003));
+    record.probed(Probe::Answered, &RULES, at(1_003));
+    assert!(is_ejected(&record));
+    record.request_succeeded(at(1_003), at(1_004));
+    assert_eq!(record.state(), Health::Healthy);
 }
 
 #[test]
@@ -135,53 +235,15 @@ fn an_old_failure_is_forgotten() {
 
 #[test]
 fn without_active_checks_an_ejected_server_comes_back_on_probation() {
-    let rules = HealthRules { active_checks: false, ..RULES };
-    let mut record = HealthRecord::new(&rules);
-    record.request_failed(Fault::Reset, &rules, at(0));
-    record.request_failed(Fault::Reset, &rules, at(1));
-    record.tick(&rules, at(60));
+    let mut record = HealthRecord::new(&UNCHECKED);
+    record.request_failed(Fault::Reset, &UNCHECKED, at(0));
+    record.request_failed(Fault::Reset, &UNCHECKED, at(1));
+    record.tick(&UNCHECKED, at(60));
     assert!(!record.state().is_routable());
-    record.tick(&rules, at(61));
-    assert_eq!(record.state(), Health::Suspect);
+    record.tick(&UNCHECKED, at(61));
+    assert_eq!(record.state(), Health::Probation);
+    record.stalled(&UNCHECKED, at(62));
+    assert_eq!(record.state(), Health::Probation, "nobody may test it");
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    Check(bool),
-    Failed,
-    Succeeded,
-    Tick,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        any::<bool>().prop_map(Step::Check),
-        Just(Step::Failed),
-        Just(Step::Succeeded),
-        Just(Step::Tick),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn whatever_happened_one_good_check_makes_a_server_routable(
-        steps in proptest::collection::vec((step(), 0u64..50), 0..60),
-    ) {
-        let mut record = HealthRecord::new(&RULES);
-        let mut now = 0;
-        for (step, wait) in steps {
-            now += wait;
-            let before = record.state();
-            match step {
-                Step::Check(true) => record.checked(good(), &RULES, at(now)),
-                Step::Check(false) => record.checked(bad(), &RULES, at(now)),
-                Step::Failed => record.request_failed(Fault::Reset, &RULES, at(now)),
-                Step::Succeeded => record.request_succeeded(),
-                Step::Tick => record.tick(&RULES, at(now)),
-            }
-            prop_assert!(record.state() != Health::Unproven || before == Health::Unproven);
-        }
-        record.checked(good(), &RULES, at(now));
-        prop_assert!(record.state().is_routable());
-    }
-}
+mod model;

@@ -32,6 +32,6 @@ pub(super) fn pick<'s>(
 }
 
 fn score(server: &Arc<ServerView>, now: Timestamp) -> (&Arc<ServerView>, f64, u32) {
-    let (load, seen) = server.load(now);
-    (server, load.score(server.spec.capacity), seen)
+    let (score, seen) = server.score(now);
+    (server, score, seen)
 }

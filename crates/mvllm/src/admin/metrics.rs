@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use mvllm_core::health::Health;
 use mvllm_core::load::Load;
-use mvllm_core::snapshot::{Admission, ServerView};
+use mvllm_core::snapshot::{Admission, Judgement, ServerView};
 
 use self::page::Page;
 use crate::board::Board;
@@ -26,6 +26,7 @@ pub(super) fn render(board: &Board, traffic: &Traffic, clock: Clock) -> String {
     durations(&mut page, traffic);
     attempts(&mut page, board, traffic);
     servers(&mut page, board, clock);
+    judgement(&mut page, board);
     reloads(&mut page, board);
     page.into_text()
 }
@@ -192,6 +193,17 @@ fn servers(page: &mut Page, board: &Board, clock: Clock) {
             }
         }
     }
+}
+
+fn judgement(page: &mut Page, board: &Board) {
+    let name = "mvllm_servers_silence_ignored";
+    page.family(
+        name,
+        "gauge",
+        "1 while more than half of the servers are silent at once and get requests all the same.",
+    );
+    let doubted = board.read().fleet.judgement == Judgement::Doubted;
+    page.sample(name, &[], u8::from(doubted));
 }
 
 fn reloads(page: &mut Page, board: &Board) {

@@ -81,7 +81,7 @@ fn root() -> serde_json::Value {
 /// the router stays.
 fn ready(published: &Published, stage: Stage) -> Response<Reply> {
     let servers = &published.fleet.servers;
-    let routable = servers.iter().filter(|server| server.is_routable()).count();
+    let routable = servers.iter().filter(|server| published.fleet.gets_requests(server)).count();
     let (status, word) = match (stage, routable) {
         (Stage::LastRequests | Stage::Closing, _) => (StatusCode::SERVICE_UNAVAILABLE, "leaving"),
         (Stage::Serving, 0) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
@@ -93,11 +93,14 @@ fn ready(published: &Published, stage: Stage) -> Response<Reply> {
     )
 }
 
-/// 0.1.0's words for the states. A suspect server was `checking`, and still got requests.
+/// 0.1.0's words for the states. A suspect server was `checking`, and still got requests; so do one
+/// under test, if nobody else can take them, and one on probation, one at a time.
 fn status_word(health: Health) -> &'static str {
     match health {
         Health::Healthy => "healthy",
-        Health::Unproven | Health::Suspect => "checking",
+        Health::Unproven | Health::Suspect | Health::UnderTest { .. } | Health::Probation => {
+            "checking"
+        }
         Health::Ejected { .. } => "unhealthy",
     }
 }

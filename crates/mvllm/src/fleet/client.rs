@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::HeaderValue;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use mvllm_core::health::Fault;
@@ -44,37 +44,52 @@ impl Client {
         path: &'static str,
         limit: Duration,
     ) -> Result<(StatusCode, Bytes), Unanswered> {
-        // A request that is given up here takes its connection with it.
-        timeout(limit, self.ask(path, limit)).await.unwrap_or(Err(Unanswered::Fault(Fault::Silent)))
+        self.ask(&Question { path, json: None }, limit).await
+    }
+
+    /// `POST path` with JSON, answered whole within `limit`.
+    pub(super) async fn post(
+        &mut self,
+        path: &'static str,
+        json: String,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), Unanswered> {
+        self.ask(&Question { path, json: Some(json.into()) }, limit).await
     }
 
     async fn ask(
         &mut self,
-        path: &'static str,
+        question: &Question,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), Unanswered> {
+        // A request that is given up here takes its connection with it.
+        timeout(limit, self.ask_somehow(question, limit))
+            .await
+            .unwrap_or(Err(Unanswered::Fault(Fault::Silent)))
+    }
+
+    async fn ask_somehow(
+        &mut self,
+        question: &Question,
         limit: Duration,
     ) -> Result<(StatusCode, Bytes), Unanswered> {
         if let Some(connection) = self.kept.take() {
             // The server may have closed it meanwhile; then a new one decides.
-            if let Ok(answer) = self.ask_over(connection, path).await {
+            if let Ok(answer) = self.ask_over(connection, question).await {
                 return Ok(answer);
             }
         }
         let connection = connect(&self.target, limit).await.map_err(|error| unconnected(&error))?;
-        self.ask_over(connection, path).await
+        self.ask_over(connection, question).await
     }
 
     async fn ask_over(
         &mut self,
         mut connection: Connection,
-        path: &'static str,
+        question: &Question,
     ) -> Result<(StatusCode, Bytes), Unanswered> {
         connection.sender.ready().await.map_err(|error| fault(&error))?;
-        let mut request = Request::new(Full::default());
-        let path = PathAndQuery::from_static(path);
-        *request.uri_mut() =
-            self.target.uri(&path).map_err(|_| Unanswered::Fault(Fault::Malformed))?;
-        self.target.put_on(request.headers_mut());
-        request.headers_mut().insert("accept", HeaderValue::from_static("*/*"));
+        let request = self.request(question)?;
         let answer = connection.sender.send_request(request).await;
         let (head, body) = answer.map_err(|error| fault(&error))?.into_parts();
         let body = read(body).await.map_err(|error| fault(&error))?;
@@ -84,6 +99,30 @@ impl Client {
         }
         Err(Unanswered::Fault(Fault::Malformed))
     }
+
+    fn request(&self, question: &Question) -> Result<Request<Full<Bytes>>, Unanswered> {
+        let body = question.json.clone();
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        let mut request = Request::new(Full::new(body.unwrap_or_default()));
+        let path = PathAndQuery::from_static(question.path);
+        *request.uri_mut() =
+            self.target.uri(&path).map_err(|_| Unanswered::Fault(Fault::Malformed))?;
+        let headers = request.headers_mut();
+        self.target.put_on(headers);
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        if method == Method::POST {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        *request.method_mut() = method;
+        Ok(request)
+    }
+}
+
+#[derive(Debug)]
+struct Question {
+    path: &'static str,
+    /// With it, the question is a POST.
+    json: Option<Bytes>,
 }
 
 /// The whole body; `None` if it is too long to be an honest answer.

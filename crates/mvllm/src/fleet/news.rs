@@ -2,8 +2,8 @@
 
 use mvllm_core::fleet::Change;
 use mvllm_core::health::Health;
-use mvllm_core::snapshot::Admission;
-use tracing::{info, warn};
+use mvllm_core::snapshot::{Admission, Judgement};
+use tracing::{debug, info, warn};
 
 use crate::status::fault_in_words;
 
@@ -22,15 +22,41 @@ pub(super) fn tell(change: &Change) {
             let names: Vec<_> = models.iter().map(AsRef::as_ref).collect();
             info!(server = %url, "server serves {}", names.join(", "));
         }
-        Change::Health { url, to: Health::Ejected { cause, .. }, .. } => {
-            warn!(server = %url, "server taken out: it {}", fault_in_words(*cause));
+        Change::Restarted(_, url) => info!(server = %url, "server was restarted"),
+        Change::Judgement(Judgement::Doubted) => {
+            warn!(
+                "more than half of the servers are silent at once: mvllm's own network or machine may be at fault; they keep getting requests"
+            );
         }
-        Change::Health { url, from: Health::Ejected { .. }, .. } => {
+        Change::Judgement(Judgement::Trusted) => {
+            info!("most servers answer again: silent ones are taken out as always");
+        }
+        Change::Overslept(time) => {
+            let secs = time.as_secs();
+            warn!("mvllm itself stood still for {secs} s; no server is judged by that time");
+        }
+        Change::Health { url, from, to } => tell_health(url, *from, *to),
+    }
+}
+
+fn tell_health(url: &str, from: Health, to: Health) {
+    match (from, to) {
+        (_, Health::Ejected { cause, .. }) => {
+            warn!(server = %url, "server taken out: it {}", fault_in_words(cause));
+        }
+        (Health::Ejected { .. }, Health::Probation) => {
+            info!(server = %url, "server is tried with one request at a time");
+        }
+        (Health::Ejected { .. } | Health::Probation, _) => {
             info!(server = %url, "server is back");
         }
-        Change::Health { url, to: Health::Suspect, .. } => {
+        // A server whose only requests are idle WebSockets is tested again and again, and passes.
+        (_, Health::UnderTest { .. } | Health::Probation) | (Health::UnderTest { .. }, _) => {
+            debug!(server = %url, "no progress for a while: {from:?}, now {to:?}");
+        }
+        (_, Health::Suspect) => {
             warn!(server = %url, "a request failed; one more failure may take the server out");
         }
-        Change::Health { url, .. } => info!(server = %url, "server is healthy"),
+        _ => info!(server = %url, "server is healthy"),
     }
 }

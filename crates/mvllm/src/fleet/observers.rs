@@ -1,8 +1,11 @@
-//! The eyes on one server: its metrics twice a second, its health and its models at each check.
+//! The eyes on one server: its metrics twice a second, its health and its models at each check. A
+//! third, for when neither can tell, is in `probe.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+use mvllm_core::attempt::{Failure, Verdict, judge};
 use mvllm_core::exposition::{self, Scrape};
 use mvllm_core::fleet::Event;
 use mvllm_core::health::{Check, Fault, Health};
@@ -16,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::client::{Client, Unanswered};
+use super::probe::probe_forever;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::upstream::Target;
@@ -30,10 +34,11 @@ const SCRAPE_LIMIT: Duration = Duration::from_secs(5);
 /// Watches one server until dropped.
 #[derive(Debug)]
 pub(super) struct Observers {
+    check_now: Arc<Notify>,
     _tasks: JoinSet<()>,
 }
 
-/// What both observers of a server share.
+/// What the observers of a server share.
 #[derive(Debug, Clone)]
 pub(super) struct Sight {
     pub(super) key: ServerKey,
@@ -49,13 +54,19 @@ impl Observers {
         let check_now = Arc::new(Notify::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(scrape_forever(sight.clone(), Arc::clone(&check_now)));
-        tasks.spawn(check_forever(sight.clone(), check_now));
-        Self { _tasks: tasks }
+        tasks.spawn(check_forever(sight.clone(), Arc::clone(&check_now)));
+        tasks.spawn(probe_forever(sight.clone()));
+        Self { check_now, _tasks: tasks }
+    }
+
+    /// Something has happened to the server: its next check, with its models, is due.
+    pub(super) fn check_now(&self) {
+        self.check_now.notify_one();
     }
 }
 
 impl Sight {
-    async fn tell(&self, event: Event) {
+    pub(super) async fn tell(&self, event: Event) {
         // An error means that the fleet task has ended, and this will in a moment.
         let _ = self.news.send(event).await;
     }
@@ -69,7 +80,7 @@ impl Sight {
         self.view().is_some_and(|view| view.spec.declared_models.is_some())
     }
 
-    fn view(&self) -> Option<Arc<ServerView>> {
+    pub(super) fn view(&self) -> Option<Arc<ServerView>> {
         let published = self.board.read();
         published.fleet.servers.iter().find(|server| server.key == self.key).cloned()
     }
@@ -77,7 +88,7 @@ impl Sight {
 
 async fn scrape_forever(sight: Sight, check_now: Arc<Notify>) {
     let mut client = Client::new(Arc::clone(&sight.target));
-    let mut tokens = TokenCounters::default();
+    let mut trace = EngineTrace::default();
     let mut schedule = interval(SCRAPE_INTERVAL);
     schedule.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -89,7 +100,7 @@ async fn scrape_forever(sight: Sight, check_now: Arc<Notify>) {
                     check_now.notify_one();
                 }
                 let scrape = exposition::parse(if status.is_success() { &text } else { b"" });
-                if tokens.moved(&scrape) {
+                if trace.moved(&scrape) {
                     sight.ledger.note_progress(sight.clock.now());
                 }
                 if let Some(reading) = reading(&scrape, sent_at, own_in_flight) {
@@ -127,22 +138,38 @@ fn reading(scrape: &Scrape, sent_at: Timestamp, own_in_flight: u32) -> Option<Re
         preemptions: scrape.preemptions,
     };
     let process_max_fds = scrape.process_max_fds;
-    scrape.has_load().then_some(Reading { sample, counters, process_max_fds })
+    let started = scrape.process_start_time_seconds;
+    scrape.has_load().then_some(Reading { sample, counters, process_max_fds, started })
 }
 
-/// The server's own account of the tokens it has worked on; while it moves, the server works.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct TokenCounters {
-    prompt: Option<u64>,
-    generation: Option<u64>,
+/// What a server's engine leaves behind in its metrics whenever it does something. The gauges of
+/// requests are not among it: other servers' may count what merely arrives.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct EngineTrace {
+    prompt_tokens: Option<u64>,
+    generation_tokens: Option<u64>,
+    iterations: Option<u64>,
+    prefix_cache_queries: Option<u64>,
+    /// Of all that moves during the prefill of a long prompt, the only one: vLLM counts its tokens
+    /// and its steps when they have led to output (v1/metrics/stats.py, v1/engine/async_llm.py).
+    kv_cache_usage: Option<f64>,
 }
 
-impl TokenCounters {
+impl EngineTrace {
+    /// Whether the engine has done something since the latest scrape that told anything.
     fn moved(&mut self, scrape: &Scrape) -> bool {
-        let latest = Self { prompt: scrape.prompt_tokens, generation: scrape.generation_tokens };
-        let moved = *self != latest;
-        *self = latest;
-        moved
+        let latest = Self {
+            prompt_tokens: scrape.prompt_tokens,
+            generation_tokens: scrape.generation_tokens,
+            iterations: scrape.iterations,
+            prefix_cache_queries: scrape.prefix_cache_queries,
+            kv_cache_usage: scrape.kv_cache_usage,
+        };
+        if latest == Self::default() {
+            return false;
+        }
+        let before = std::mem::replace(self, latest);
+        before != Self::default() && before != latest
     }
 }
 
@@ -190,7 +217,7 @@ async fn check(
             Ok(models) => (Ok(()), models),
             Err(unanswered) => (Err(unanswered), None),
         },
-        Ok((status, _)) => (Err(Unanswered::Fault(Fault::Status(status.as_u16()))), None),
+        Ok((status, body)) => (Err(unwell(status, &body)), None),
         Err(unanswered) => (Err(unanswered), None),
     };
     let found = match found {
@@ -199,6 +226,20 @@ async fn check(
         Err(Unanswered::NotAsked) => return (None, models),
     };
     (Some(Check { took, found }), models)
+}
+
+/// What a bad answer at `/health` says. vLLM's own is 503 without a word, and means that the engine
+/// is dead (vllm/entrypoints/serve/instrumentator/health.py); while it scales, all it says is 503
+/// (serve/elastic_ep/middleware.py).
+fn unwell(status: StatusCode, body: &[u8]) -> Unanswered {
+    match judge(status.as_u16(), body) {
+        _ if status == StatusCode::SERVICE_UNAVAILABLE && body.is_empty() => {
+            Unanswered::Fault(Fault::EngineDead)
+        }
+        Verdict::Failed(Failure::Overloaded(_)) => Unanswered::NotAsked,
+        Verdict::Failed(Failure::EngineDead) => Unanswered::Fault(Fault::EngineDead),
+        _ => Unanswered::Fault(Fault::Status(status.as_u16())),
+    }
 }
 
 #[derive(Deserialize)]
@@ -219,4 +260,39 @@ async fn models(client: &mut Client, limit: Duration) -> Result<Option<Models>, 
     }
     let list = serde_json::from_slice::<ModelList>(&body).ok();
     Ok(list.map(|list| Models::new(list.data.into_iter().map(|card| card.id.into()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scrape(text: &str) -> Scrape {
+        exposition::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn an_engine_that_does_anything_leaves_a_trace_and_a_hung_one_leaves_none() {
+        let mut trace = EngineTrace::default();
+        let mut moved = |text: &str| trace.moved(&scrape(text));
+        assert!(!moved("vllm:generation_tokens_total 5\n"), "the first figures tell nothing");
+        assert!(!moved("vllm:generation_tokens_total 5\nvllm:num_requests_running 3\n"));
+        assert!(moved("vllm:generation_tokens_total 6\n"));
+        assert!(!moved("<html>"), "no figures, no news");
+        assert!(!moved("vllm:generation_tokens_total 6\n"));
+        assert!(moved("vllm:generation_tokens_total 6\nvllm:kv_cache_usage_perc 0.25\n"));
+        assert!(moved("vllm:generation_tokens_total 6\nvllm:kv_cache_usage_perc 0.5\n"));
+    }
+
+    #[test]
+    fn a_silent_503_is_a_dead_engine_and_a_talkative_one_is_not() {
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        let fault = |status, body: &[u8]| unwell(status, body);
+        assert_eq!(fault(unavailable, b""), Unanswered::Fault(Fault::EngineDead));
+        assert_eq!(fault(unavailable, b"upstream down"), Unanswered::Fault(Fault::Status(503)));
+        assert_eq!(fault(unavailable, b"The model is currently scaling"), Unanswered::NotAsked);
+        assert_eq!(
+            fault(StatusCode::INTERNAL_SERVER_ERROR, b""),
+            Unanswered::Fault(Fault::Status(500))
+        );
+    }
 }

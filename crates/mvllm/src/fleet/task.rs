@@ -76,6 +76,13 @@ impl FleetTask {
         let changes = self.fleet.apply(event, self.clock.now());
         changes.iter().for_each(news::tell);
         self.publish();
+        for change in &changes {
+            if let Change::Restarted(key, _) = change
+                && let Some(observers) = self.observers.get(key)
+            {
+                observers.check_now();
+            }
+        }
     }
 
     fn configure(&mut self, settings: Arc<Settings>) {
@@ -92,7 +99,7 @@ impl FleetTask {
             match change {
                 Change::Added(key, _) => self.observe(key),
                 Change::Removed(key, _) => drop(self.observers.remove(&key)),
-                Change::Health { .. } | Change::Admission(..) | Change::Models(..) => {}
+                _ => {}
             }
         }
     }
@@ -160,11 +167,13 @@ fn rules(settings: &Settings) -> HealthRules {
     let tuning = &settings.tuning;
     HealthRules {
         active_checks: tuning.enable_active_health_check,
+        check_interval: tuning.health_check_interval,
         failure_threshold: tuning.failure_threshold.get(),
         recovery_after: tuning.auto_recovery_threshold,
         consecutive_failures: tuning.health_check_consecutive_failures.get(),
         min_success_rate: tuning.health_check_min_success_rate,
         max_response_time: tuning.health_check_max_response_time,
         window: tuning.health_check_window_size.get() as usize,
+        silence_limit: tuning.request_timeout,
     }
 }

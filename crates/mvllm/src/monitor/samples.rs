@@ -71,6 +71,7 @@ pub(super) fn report(servers: Vec<ServerStatus>) -> StatusReport {
         time: "2026-11-23T16:36:45.123456".to_owned(),
         uptime_seconds: 274_820.0,
         servers,
+        silence_is_ours: false,
         traffic: Traffic {
             requests_per_second: 21.6,
             ttft_p50_seconds: Some(0.118),

@@ -21,12 +21,13 @@ use mvllm_core::attempt::{Failure, Replay, Verdict, judge};
 use mvllm_core::choice::Candidate;
 use mvllm_core::dialect::{Dialect, Ending, Progress};
 use mvllm_core::route::Route;
+use mvllm_core::time::Timestamp;
 
 use super::data_thread::DataThread;
 use super::headers;
 use super::retry_after;
 use super::silence::{Silence, TooSilent};
-use super::stream::{AnswerStream, Step};
+use super::stream::{AnswerStream, Origin, Sign, Step};
 use crate::board::Published;
 use crate::upstream::{ConnectError, Lease, Target, connect};
 
@@ -54,6 +55,18 @@ pub(super) struct Prepared {
 pub(super) struct Answered {
     pub(super) head: Parts,
     pub(super) body: AnswerBody,
+}
+
+impl Answered {
+    /// When the request was sent, if it is the server's engine that has answered.
+    pub(super) fn proof_of_engine(&self) -> Option<Timestamp> {
+        match &self.body {
+            AnswerBody::Stream(held) => {
+                (held.stream.sign() == Sign::Engine).then(|| held.silence.begun_at())
+            }
+            AnswerBody::Upgraded { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -110,6 +123,14 @@ impl From<TooSilent> for Failed {
 impl Prepared {
     pub(super) fn replay(&self) -> Replay {
         Replay::of(self.route, self.method.as_str())
+    }
+
+    /// Who computes the answer, if it is a good one.
+    fn origin_of(&self, status: StatusCode) -> Origin {
+        let by_engine = self.method == Method::POST
+            && status.is_success()
+            && self.route.is_answered_by_engine(self.path.path());
+        if by_engine { Origin::Engine } else { Origin::FrontEnd }
     }
 
     fn request(&self, target: &Target) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -224,12 +245,13 @@ async fn receive(
         let (head, _) = response.into_parts();
         return Ok(Answered { head, body: AnswerBody::Upgraded { server, lease, candidate } });
     }
-    silence.broken();
+    // vLLM sends the head of a stream before its engine has heard of the request.
+    silence.broken_by(Sign::Server);
     let (head, incoming) = response.into_parts();
     // The answer to HEAD has the headers of a stream and none of its events.
     let has_body = prepared.method != Method::HEAD;
     let events = event_dialect(&head, prepared.route.dialect()).filter(|_| has_body);
-    let mut stream = AnswerStream::new(incoming, events);
+    let mut stream = AnswerStream::new(incoming, events, prepared.origin_of(head.status));
     if let Some(failure) = hold(&mut stream, &head, &mut silence).await? {
         let detail = format!("{} {failure:?}", head.status);
         let answer = stream.is_complete().then(|| (head, stream.contents()));
@@ -266,7 +288,8 @@ async fn hold(
     match stream.progress() {
         Progress::Failed(failure) if !failure.after_output && failure.blames_server() => {
             hold_while(stream, silence, |stream| stream.buffered() < HELD_MAX).await?;
-            Ok(Some(Failure::ErrorEvent))
+            let dead = failure.engine_dead;
+            Ok(Some(if dead { Failure::EngineDead } else { Failure::ErrorEvent }))
         }
         _ if stream.is_complete() && stream.ending() == Ending::Cut => {
             Err(Failed::new(Failure::Lost, &"the stream ended before its first event"))
@@ -286,10 +309,8 @@ async fn hold_while(
 ) -> Result<(), Failed> {
     while !stream.is_complete() && more(stream) {
         match silence.bound(stream.step()).await? {
-            // A comment that only keeps the connection alive does not break the silence.
-            Step::Bytes if stream.has_events() && !has_begun(stream) => {}
             Step::Bytes | Step::End => {
-                silence.broken();
+                silence.broken_by(stream.sign());
             }
             Step::Break(error) => return Err(Failed::new(Failure::Lost, &error)),
         }

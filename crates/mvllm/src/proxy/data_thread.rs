@@ -7,6 +7,7 @@ use mvllm_core::budget::RetryBudget;
 use mvllm_core::fleet::Event;
 use mvllm_core::health::Fault;
 use mvllm_core::snapshot::ServerKey;
+use mvllm_core::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 
 use super::quarantine::{Fingerprint, Quarantine};
@@ -81,7 +82,7 @@ impl DataThread {
         let _ = self.evidence.send(event).await;
     }
 
-    pub(super) fn report_success(&self, server: ServerKey) {
-        let _ = self.evidence.try_send(Event::RequestSucceeded(server));
+    pub(super) fn report_success(&self, server: ServerKey, sent_at: Timestamp) {
+        let _ = self.evidence.try_send(Event::RequestSucceeded(server, sent_at));
     }
 }

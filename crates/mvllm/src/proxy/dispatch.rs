@@ -163,8 +163,10 @@ impl Course<'_> {
     ) -> Result<Answered, Failure> {
         match outcome {
             Ok(answered) => {
-                if server.health != Health::Healthy {
-                    self.thread.report_success(server.key);
+                if server.health != Health::Healthy
+                    && let Some(sent_at) = answered.proof_of_engine()
+                {
+                    self.thread.report_success(server.key, sent_at);
                 }
                 self.record.answered(&server.spec.url, answered.head.status.as_u16());
                 let quarantine = &self.thread.safeguards.quarantine;

@@ -102,7 +102,7 @@ impl Relay {
                 self.cut(Fault::Silent, "the server fell silent");
             }
             Poll::Ready(Step::Bytes) => {
-                let now = self.silence.broken();
+                let now = self.silence.broken_by(self.stream.sign());
                 self.record.chunk_came(now);
                 self.note_completion();
             }
@@ -134,7 +134,9 @@ impl Relay {
                 self.cut(Fault::Reset, "the server ended the stream without finishing it");
             }
             StreamEnding::Failed(failure) if failure.blames_server() => {
-                self.thread.report_failure(self.server.key, Fault::ErrorEvent);
+                let dead = failure.engine_dead;
+                let fault = if dead { Fault::EngineDead } else { Fault::ErrorEvent };
+                self.thread.report_failure(self.server.key, fault);
                 self.release_connection();
             }
             StreamEnding::Failed(_) | StreamEnding::Complete => self.release_connection(),

@@ -14,7 +14,12 @@ use mvllm_core::ledger::Ledger;
 use mvllm_core::time::Timestamp;
 use tokio::time::{Sleep, sleep_until};
 
+use super::stream::Sign;
 use crate::clock::Clock;
+
+/// An alarm that rings so much later than it was set to says more of us than of the server: this
+/// process was stopped, or starved, and what came meanwhile is still unread.
+const OVERSLEPT: Duration = Duration::from_secs(2);
 
 /// Watches over one attempt.
 #[derive(Debug)]
@@ -22,6 +27,7 @@ pub(crate) struct Silence {
     clock: Clock,
     limit: Duration,
     ledger: Arc<Ledger>,
+    begun_at: Timestamp,
     last_byte: Timestamp,
     /// Nobody listens: the client is busy with what it has.
     resting: bool,
@@ -36,14 +42,26 @@ pub(crate) struct TooSilent;
 impl Silence {
     /// Silence begins now.
     pub(crate) fn begin(clock: Clock, limit: Duration, ledger: Arc<Ledger>) -> Self {
-        Self { clock, limit, ledger, last_byte: clock.now(), resting: false, alarm: None }
+        let begun_at = clock.now();
+        let last_byte = begun_at;
+        Self { clock, limit, ledger, begun_at, last_byte, resting: false, alarm: None }
     }
 
-    /// A byte came: the silence is broken, for the server's other requests as well.
-    pub(crate) fn broken(&mut self) -> Timestamp {
+    /// When the attempt began.
+    pub(crate) fn begun_at(&self) -> Timestamp {
+        self.begun_at
+    }
+
+    /// Something came, and when. A sign of the engine breaks the silence for the server's other
+    /// requests as well; what only keeps a connection open breaks none.
+    pub(crate) fn broken_by(&mut self, sign: Sign) -> Timestamp {
         let now = self.clock.now();
-        self.last_byte = now;
-        self.ledger.note_progress(now);
+        if sign >= Sign::Server {
+            self.last_byte = now;
+        }
+        if sign >= Sign::Engine {
+            self.ledger.note_progress(now);
+        }
         now
     }
 
@@ -76,7 +94,12 @@ impl Silence {
             if alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if due <= clock.now() {
+            let now = clock.now();
+            if now.since(due) >= OVERSLEPT {
+                self.last_byte = now;
+                continue;
+            }
+            if due <= now {
                 return Poll::Ready(TooSilent);
             }
             alarm.as_mut().reset(clock.instant(due));
@@ -112,9 +135,32 @@ mod tests {
     async fn a_byte_or_progress_of_the_server_begins_it_anew() {
         let (mut silence, clock, ledger) = begin();
         advance(LIMIT - Duration::from_secs(1)).await;
-        silence.broken();
+        silence.broken_by(Sign::Server);
         assert!(!is_exceeded_within(&mut silence, LIMIT - Duration::from_secs(1)).await);
         ledger.note_progress(clock.now());
+        assert!(!is_exceeded_within(&mut silence, LIMIT - Duration::from_secs(1)).await);
+        assert!(is_exceeded_within(&mut silence, Duration::from_secs(2)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_engine_counts_for_other_requests_and_a_comment_for_nobody() {
+        let (mut silence, clock, ledger) = begin();
+        advance(LIMIT - Duration::from_secs(1)).await;
+        silence.broken_by(Sign::Life);
+        assert!(is_exceeded_within(&mut silence, Duration::from_secs(2)).await);
+        silence.broken_by(Sign::Server);
+        assert_eq!(ledger.progress_at(), Timestamp::ZERO);
+        assert!(!is_exceeded_within(&mut silence, Duration::from_secs(2)).await);
+        silence.broken_by(Sign::Engine);
+        assert_eq!(ledger.progress_at(), clock.now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_blamed_for_the_time_in_which_we_did_not_listen() {
+        let (mut silence, ..) = begin();
+        // Sets the alarm.
+        assert!(!is_exceeded_within(&mut silence, Duration::from_millis(1)).await);
+        advance(LIMIT + 2 * OVERSLEPT).await;
         assert!(!is_exceeded_within(&mut silence, LIMIT - Duration::from_secs(1)).await);
         assert!(is_exceeded_within(&mut silence, Duration::from_secs(2)).await);
     }

@@ -24,6 +24,28 @@ pub(super) struct AnswerStream {
     held_back: Vec<Bytes>,
     within_event: bool,
     ended: bool,
+    origin: Origin,
+    sign: Sign,
+}
+
+/// Who computed an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The engine, token by token.
+    Engine,
+    /// The server's HTTP process alone, which goes on answering while its engine hangs.
+    FrontEnd,
+}
+
+/// What the latest bytes of an answer are a sign of; each includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sign {
+    /// Somebody keeps the connection open: comments, and announcements of what is to come.
+    Life,
+    /// The server answers this request.
+    Server,
+    /// The engine gets on with its work.
+    Engine,
 }
 
 /// What polling brought.
@@ -39,7 +61,7 @@ pub(super) enum Step {
 
 impl AnswerStream {
     /// `event_dialect` is that of an event stream; other bodies have none.
-    pub(super) fn new(incoming: Incoming, event_dialect: Option<Dialect>) -> Self {
+    pub(super) fn new(incoming: Incoming, event_dialect: Option<Dialect>, origin: Origin) -> Self {
         Self {
             incoming,
             events: event_dialect.map(|dialect| Box::new(StreamWatch::new(dialect))),
@@ -48,7 +70,14 @@ impl AnswerStream {
             held_back: Vec::new(),
             within_event: false,
             ended: false,
+            origin,
+            sign: Sign::Life,
         }
+    }
+
+    /// What the latest step was a sign of.
+    pub(super) fn sign(&self) -> Sign {
+        self.sign
     }
 
     pub(super) async fn step(&mut self) -> Step {
@@ -59,6 +88,7 @@ impl AnswerStream {
         match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
             None => {
                 self.ended = true;
+                self.sign = self.sign.max(Sign::Server);
                 self.release();
                 Poll::Ready(Step::End)
             }
@@ -141,8 +171,22 @@ impl AnswerStream {
     }
 
     fn take_in(&mut self, mut data: Bytes) {
-        let Some(events) = &mut self.events else { return self.make_ready(data) };
+        let output = match self.origin {
+            Origin::Engine => Sign::Engine,
+            Origin::FrontEnd => Sign::Server,
+        };
+        let Some(events) = &mut self.events else {
+            self.sign = output;
+            return self.make_ready(data);
+        };
+        let before = events.events();
         let complete = events.feed(&data).complete;
+        self.sign = match events.progress() {
+            Progress::Silent | Progress::Announced => Sign::Life,
+            _ if events.events() == before => Sign::Life,
+            Progress::Failed(_) => Sign::Server,
+            Progress::Started | Progress::Finished => output,
+        };
         let too_long = events.pending() > EVENT_MAX;
         if complete > 0 {
             self.release();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mvllm_core::health::{Fault, Health};
-use mvllm_core::snapshot::{Admission as CoreAdmission, Models, ServerKey, ServerView};
+use mvllm_core::snapshot::{Admission as CoreAdmission, Judgement, Models, ServerKey, ServerView};
 use mvllm_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -115,6 +115,7 @@ impl Collector {
                 ..all.figures(&before, seconds)
             },
             servers,
+            silence_is_ours: published.fleet.judgement == Judgement::Doubted,
             events: self.events.latest(),
             slowest: self.slowest(now),
         }
@@ -248,7 +249,9 @@ impl Totals {
 fn health_word(health: Health) -> HealthWord {
     match health {
         Health::Healthy => HealthWord::Healthy,
-        Health::Unproven | Health::Suspect => HealthWord::Checking,
+        Health::Unproven | Health::Suspect | Health::UnderTest { .. } | Health::Probation => {
+            HealthWord::Checking
+        }
         Health::Ejected { .. } => HealthWord::Unhealthy,
     }
 }
@@ -258,6 +261,8 @@ fn reason(health: Health) -> Option<String> {
         Health::Healthy => None,
         Health::Unproven => Some("not checked yet".to_owned()),
         Health::Suspect => Some("a request failed".to_owned()),
+        Health::UnderTest { .. } => Some("no progress, being tested".to_owned()),
+        Health::Probation => Some("back, on probation".to_owned()),
         Health::Ejected { cause, .. } => Some(fault_in_words(cause)),
     }
 }
@@ -268,6 +273,8 @@ pub(crate) fn fault_in_words(fault: Fault) -> String {
         Fault::Unreachable => "accepts no connections".to_owned(),
         Fault::Reset => "breaks connections".to_owned(),
         Fault::Silent => "does not answer in time".to_owned(),
+        Fault::NoProgress => "makes no progress with its requests".to_owned(),
+        Fault::EngineDead => "says that its engine is dead".to_owned(),
         Fault::Status(status) => format!("answers with status {status}"),
         Fault::ErrorEvent => "sends errors in streams".to_owned(),
         Fault::Malformed => "does not speak HTTP".to_owned(),
@@ -278,8 +285,10 @@ pub(crate) fn fault_in_words(fault: Fault) -> String {
 
 fn since(health: Health, now: Timestamp) -> Option<f64> {
     match health {
-        Health::Ejected { since, .. } => Some(now.since(since).as_secs_f64()),
-        Health::Unproven | Health::Healthy | Health::Suspect => None,
+        Health::Ejected { since, .. } | Health::UnderTest { since } => {
+            Some(now.since(since).as_secs_f64())
+        }
+        Health::Unproven | Health::Healthy | Health::Suspect | Health::Probation => None,
     }
 }
 

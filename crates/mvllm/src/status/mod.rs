@@ -19,6 +19,10 @@ pub(crate) struct StatusReport {
     pub(crate) uptime_seconds: f64,
     /// In the order of the configuration.
     pub(crate) servers: Vec<ServerStatus>,
+    /// Whether more than half of the servers are silent at once, so that the router itself may be at
+    /// fault, and goes on sending them requests. Older routers do not say.
+    #[serde(default)]
+    pub(crate) silence_is_ours: bool,
     /// What the router sees of the requests, all servers together.
     pub(crate) traffic: Traffic,
     /// The newest last; bounded.

@@ -204,8 +204,9 @@ impl Drop for Record {
 }
 
 /// All the words of [`cause`].
-pub(crate) const CAUSES: [&str; 8] = [
+pub(crate) const CAUSES: [&str; 9] = [
     "connection_lost",
+    "engine_dead",
     "error_event",
     "malformed",
     "overloaded",
@@ -225,6 +226,7 @@ pub(super) fn cause(failure: Failure) -> &'static str {
         Failure::ServerError(_) => "server_error",
         Failure::Overloaded(_) => "overloaded",
         Failure::ErrorEvent => "error_event",
+        Failure::EngineDead => "engine_dead",
         Failure::Malformed => "malformed",
     }
 }

@@ -23,6 +23,7 @@ mod load;
 mod models;
 mod odd_answers;
 mod operator;
+mod progress;
 mod reload;
 mod retry;
 mod rolling;

@@ -1,5 +1,5 @@
-//! Servers scripted to the byte. The router's own questions (`/health`, `/v1/models`, `/metrics`)
-//! they answer by themselves; every other request is handed to the test, which answers as it likes.
+//! Servers scripted to the byte. The router's own questions (`/health`, `/v1/models`, `/metrics`,
+//! and its probes) they answer by themselves; every other request is handed to the test, which answers as it likes.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -27,6 +27,8 @@ pub(crate) struct Says {
     pub(crate) metrics: String,
     /// What `Authorization` must say for the models to be told, as with vLLM's `--api-key`.
     pub(crate) authorization: Option<String>,
+    /// The status of its answers to the router's probes.
+    pub(crate) probe: u16,
     /// The questions are taken in and never answered.
     pub(crate) silent: bool,
     /// How often the metrics were asked for.
@@ -152,6 +154,7 @@ impl RawServer {
             models: vec!["m".to_owned()],
             metrics: metrics(0, 0),
             authorization: None,
+            probe: 200,
             silent: false,
             scrapes: 0,
         }));
@@ -172,7 +175,7 @@ impl Home {
         loop {
             let Some(head) = wire.head().await else { return };
             let (body, _) = wire.body(Framing::of_request(&head)).await;
-            let Some(answer) = self.answer_of_its_own(&head) else {
+            let Some(answer) = self.answer_of_its_own(&head, &body) else {
                 let Self { server, connection, .. } = self;
                 let exchanges = self.exchanges.clone();
                 let exchange = Exchange { server, connection, head, body, wire, home: self };
@@ -190,7 +193,7 @@ impl Home {
         }
     }
 
-    fn answer_of_its_own(&self, head: &Head) -> Option<Vec<u8>> {
+    fn answer_of_its_own(&self, head: &Head, body: &[u8]) -> Option<Vec<u8>> {
         let mut says = self.says.lock().unwrap();
         says.scrapes += usize::from(head.request().1 == "/metrics");
         Some(match head.request() {
@@ -202,9 +205,18 @@ impl Home {
                     says.models.iter().map(|id| serde_json::json!({ "id": id })).collect();
                 json(200, &serde_json::json!({ "object": "list", "data": cards }).to_string())
             }
+            ("POST", "/v1/completions" | "/v1/embeddings" | "/pooling") if is_probe(body) => {
+                json(says.probe, "{}")
+            }
             _ => return None,
         })
     }
+}
+
+/// No client of a test asks for so little.
+fn is_probe(body: &[u8]) -> bool {
+    let body = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    body["prompt"] == "a" || body["input"] == "a"
 }
 
 impl Exchange {

@@ -169,7 +169,7 @@ async fn an_error_in_mid_stream_is_passed_on_verbatim_and_held_against_the_serve
     let text = [event("so far").as_str(), ENGINE_DEAD, DONE].concat();
     exchange.respond(stream_of(&[&text])).await;
     assert_eq!(client.answer().await.text(), text);
-    router.says("a request failed").await;
+    router.says("says that its engine is dead").await;
 }
 
 #[tokio::test]

@@ -258,7 +258,7 @@ prop_compose! {
             path: texts[4].clone(), phase: Phase::Waiting, attempts,
         };
         StatusReport {
-            version: texts[0].clone(), time: texts[1].clone(), uptime_seconds, servers, traffic,
+            version: texts[0].clone(), time: texts[1].clone(), uptime_seconds, servers, silence_is_ours: false, traffic,
             events: texts.iter().map(event).collect(), slowest: texts.iter().map(request).collect(),
         }
     }
