@@ -152,7 +152,8 @@ table! {
     required {}
     optional {
         /// Time between two health checks of a server. All servers are checked side by side; one
-        /// that is slow delays no other.
+        /// that is slow delays no other. Also the time between two probes of a server that is out,
+        /// and the unit of its hold-down.
         health_check_interval: Duration = WholeSeconds { default: 30, min: 1 }, Reload, "0.1.0";
         /// Longest time until a changed file is noticed. mvllm reads the file once a second in
         /// any case, so only values below 1 make a difference; larger ones are accepted because
@@ -161,8 +162,9 @@ table! {
         config_reload_interval: Duration = Seconds { default: 60.0, min: 0.1 }, Reload, "0.1.0";
         /// How long an attempt may hear nothing from a server that shows no progress either. It
         /// bounds silence, never the length of an answer: a request that waits, or that is not
-        /// streamed and says all at its end, is given more time as long as bytes come on the
-        /// server's other streams or its token counters in `/metrics` move.
+        /// streamed and says all at its end, is given more time as long as tokens come on the
+        /// server's other streams or its token counters in `/metrics` move. A server that has
+        /// requests and shows no progress for a third of this time is probed.
         request_timeout: Duration = WholeSeconds { default: 30, min: 1 }, Reload, "0.1.0";
         /// How long a health check may take before it counts as failed.
         health_check_timeout: Duration = WholeSeconds { default: 5, min: 1 }, Reload, "0.1.0";
@@ -184,13 +186,16 @@ table! {
         /// prefill of every request that takes so long, within `retry_budget`.
         hedge_after: Duration = Seconds { default: 0.0, min: 0.0 }, Reload, "0.2.0";
         /// After this many failed requests in a row (refused or broken connections, silence, 5xx) a
-        /// server is taken out until a health check succeeds.
+        /// server is taken out until it answers a probe, or, if it refused connections, a health
+        /// check.
         failure_threshold: NonZeroU32 = positive(2, 1_000_000), Reload, "0.1.0";
         /// How long a failed request is held against a server. With `enable_active_health_check`
-        /// off, also how long a server that was taken out is left alone before it is tried again.
+        /// off, also how long a server that was taken out is left alone, at least, before it is
+        /// tried again with one request at a time.
         auto_recovery_threshold: Duration = WholeSeconds { default: 60, min: 1 }, Reload, "0.1.0";
-        /// Whether mvllm asks each server for its health and its models. When off, servers are
-        /// taken as healthy until requests to them fail.
+        /// Whether mvllm asks each server for its health and its models, and probes it with a
+        /// request for one token where that cannot tell. When off, servers are taken as healthy
+        /// until requests to them fail.
         enable_active_health_check: bool = Switch { default: true }, Reload, "0.1.0";
         /// A server whose mean answer time to the last `health_check_window_size` health checks
         /// is above this is unhealthy.
