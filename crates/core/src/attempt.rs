@@ -56,7 +56,8 @@ impl Failure {
         !matches!(self, Self::Unreachable | Self::OwnLimit | Self::Overloaded(_))
     }
 
-    /// Whether the server went down under the request, for all that can be seen from here.
+    /// Whether the server went down under the request, for all that can be seen from here. When an
+    /// engine dies, vLLM's HTTP process stays for a while and says so to all who have a request there.
     pub const fn is_death(self) -> bool {
         matches!(self, Self::Lost | Self::EngineDead)
     }

@@ -255,7 +255,7 @@ fn where_our_judgement_is_in_doubt_silent_servers_keep_their_share_and_broken_on
     let mut tried = Tried::default();
     for expected in [3, 2, 1] {
         assert_eq!(ask(&snapshot, Some("m"), &tried), Ok(expected));
-        tried.note(ServerKey::nth(expected as u64), true);
+        tried.note(ServerKey::nth(expected as u64), Failure::ServerError(500));
     }
     assert_eq!(ask(&snapshot, Some("m"), &tried), Err(Refusal::Exhausted));
 }
