@@ -89,7 +89,11 @@ impl App {
             DataThread::new(board, clock, traffic, status, news, safeguards, self.seed ^ nth)
         };
         let count = data_threads(settings.tuning.data_threads);
-        let threads = DataThreads::start((0..count).map(state).collect())?;
+        let threads = DataThreads::start(
+            (0..count).map(state).collect(),
+            Arc::clone(&board),
+            Arc::clone(&traffic),
+        )?;
         let fleet = FleetTask::new(settings, Arc::clone(&board), clock, news.clone());
         tokio::spawn(fleet.run(new_settings, events_in));
         let (events, file_events) = mpsc::channel(1);

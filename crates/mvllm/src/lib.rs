@@ -3,6 +3,7 @@
 //! This is the program around [`mvllm_core`], which decides: sockets, files, clocks. ARCHITECTURE.md
 //! at the root of the repository says what lives where and how a request travels.
 
+mod absent_peer;
 mod admin;
 mod app;
 mod board;
@@ -13,6 +14,7 @@ mod fleet;
 mod handover;
 mod leave;
 mod listen;
+mod machine;
 mod monitor;
 mod proxy;
 mod reloads;

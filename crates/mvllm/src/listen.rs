@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::proxy::DataThreads;
@@ -16,6 +17,9 @@ const BACKLOG: i32 = 4096;
 /// Accepting fails when the process is out of file descriptors. They come back when connections
 /// end; until then there is nothing to do but to wait a little.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Under a flood of clients, what is wrong is told this often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Why mvllm cannot listen where it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -82,14 +86,40 @@ pub(crate) fn raise_open_files() {
     }
 }
 
+/// What may be the case many times a second, told now and then.
+#[derive(Debug, Default)]
+struct Complaints {
+    latest: Option<Instant>,
+}
+
+impl Complaints {
+    fn tell(&mut self, complain: &dyn Fn()) {
+        if self.latest.is_none_or(|latest| latest.elapsed() >= COMPLAIN_EVERY) {
+            self.latest = Some(Instant::now());
+            complain();
+        }
+    }
+}
+
 /// Accepts for ever, and hands each connection to a data thread.
 pub(crate) async fn accept_forever(listener: &tokio::net::TcpListener, threads: &DataThreads) {
+    let mut complaints = Complaints::default();
     loop {
+        if threads.is_full() {
+            complaints.tell(&|| {
+                warn!(
+                    "no more connections are accepted until some of them end: {} are open (see \
+                     max_connections in servers.toml)",
+                    threads.connections()
+                );
+            });
+            threads.has_room().await;
+        }
         match listener.accept().await.and_then(|(stream, _)| prepared(stream)) {
             Ok(stream) => threads.hand_over(stream),
             Err(error) if is_the_clients_affair(&error) => {}
             Err(error) => {
-                warn!("cannot accept connections for a moment: {error}");
+                complaints.tell(&|| warn!("cannot accept connections for a moment: {error}"));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -13,7 +13,7 @@ use self::page::Page;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::proxy::REASONS;
-use crate::traffic::{CAUSES, GIVEN_UP, HistogramCounts, Series, Traffic};
+use crate::traffic::{CAUSES, CUTS, GIVEN_UP, HistogramCounts, Series, Traffic};
 
 /// The content type that names the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -80,7 +80,16 @@ fn requests(page: &mut Page, traffic: &Traffic) {
     }
     let name = "mvllm_client_connections";
     page.family(name, "gauge", "Open connections of clients.");
-    page.sample(name, &[], traffic.connections.load(Ordering::Relaxed));
+    page.sample(name, &[], traffic.crowd.count());
+    let name = "mvllm_client_connections_cut_total";
+    page.family(name, "counter", "Connections of clients that mvllm ended, by reason.");
+    let cuts = traffic.cuts();
+    for reason in CUTS {
+        page.sample(name, &[("reason", reason)], cuts.get(reason).unwrap_or(&0));
+    }
+    let name = "mvllm_buffered_body_bytes";
+    page.family(name, "gauge", "Memory that request bodies hold.");
+    page.sample(name, &[], traffic.bodies.held());
     let name = "mvllm_requests_under_way";
     page.family(name, "gauge", "Requests under way, whether at a server or not.");
     page.sample(name, &[], traffic.under_way.count());

@@ -73,9 +73,10 @@ pub struct Positive {
     pub max: u32,
 }
 
-/// A size in bytes, at least one.
+/// A size in bytes.
 pub struct Bytes {
     pub default: usize,
+    pub min: usize,
 }
 
 /// From 0 to 1.
@@ -220,7 +221,7 @@ impl Kind for Bytes {
 
     fn read(&self, found: &Spanned<DeValue<'_>>) -> Result<usize, Vec<Misfit>> {
         let bytes = whole(found.get_ref()).and_then(|number| usize::try_from(number).ok());
-        bytes.filter(|bytes| *bytes > 0).ok_or_else(|| misfit(self, found))
+        bytes.filter(|bytes| *bytes >= self.min).ok_or_else(|| misfit(self, found))
     }
 
     fn show(&self, value: &usize) -> String {
@@ -228,7 +229,7 @@ impl Kind for Bytes {
     }
 
     fn expected(&self) -> String {
-        "a whole number of bytes, at least 1".into()
+        format!("a whole number of bytes, at least {}", self.min)
     }
 
     fn example(&self) -> String {

@@ -217,7 +217,39 @@ table! {
         upstream_idle_timeout: Duration = Seconds { default: 4.0, min: 0.0 }, Reload, "0.2.0";
         /// Largest request body that is accepted; larger ones are refused with 413. The default
         /// is 64 MiB, which leaves room for several images in one chat request.
-        max_body_bytes: usize = Bytes { default: 64 * 1024 * 1024 }, Reload, "0.2.0";
+        max_body_bytes: usize = Bytes { default: 64 * 1024 * 1024, min: 1 }, Reload, "0.2.0";
+        /// Largest request head: request line and header fields. Larger ones, and those of more
+        /// than 100 fields, are refused with 431. It also bounds what waits in mvllm for a client
+        /// that reads slowly, and so what such a client costs.
+        max_head_bytes: usize = Bytes { default: 64 * 1024, min: 8 * 1024 }, Reload, "0.2.0";
+        /// How much memory all request bodies together may take, from their arrival until their
+        /// request need not be sent again. What does not fit is refused with 503 and a
+        /// `Retry-After`. 0 is a quarter of the memory that the machine has, or mvllm's control
+        /// group: the rest is for answers under way, and for others.
+        max_buffered_body_bytes: usize = Bytes { default: 0, min: 0 }, Reload, "0.2.0";
+        /// How many requests may be under way at once; more are refused with 503 and a
+        /// `Retry-After`. 0 is no limit: servers have queues of their own, and say when they are
+        /// full.
+        max_requests_in_flight: u32 = Count { default: 0, max: 10_000_000 }, Reload, "0.2.0";
+        /// How many connections of clients are open at once. The next is not accepted until one of
+        /// them ends; the kernel keeps up to 4096 waiting, and nobody is turned away. 0 is half as
+        /// many as files may be open (`LimitNOFILE=` of systemd, `ulimit -n`), less 64: so each of
+        /// them has room for a connection to a server, and mvllm's own questions for theirs.
+        max_connections: u32 = Count { default: 0, max: 10_000_000 }, Reload, "0.2.0";
+        /// How long a client's connection is kept on which no request is under way, and so how long
+        /// a client may take over the head of one. Connections that are open already keep the
+        /// value with which they began.
+        client_idle_timeout: Duration = WholeSeconds { default: 60, min: 1 }, Reload, "0.2.0";
+        /// In each span of this length at least 16 KiB of a request's body must arrive, or its end;
+        /// otherwise it is refused with 408. That bounds no upload, however large or slow its line:
+        /// at the default, 16 KiB a minute is a tenth of what a telephone modem did.
+        client_body_timeout: Duration = WholeSeconds { default: 60, min: 1 }, Reload, "0.2.0";
+        /// A client that takes no byte of what waits for it for this long is cut, and its requests
+        /// are aborted at their servers; likewise one that has vanished without a word. Until then
+        /// its server is held up, so it costs no memory. The default is longer than any network
+        /// hiccup; somebody who reads on after a longer pause must ask again. Connections that are
+        /// open already keep the value with which they began.
+        client_stall_timeout: Duration = WholeSeconds { default: 120, min: 1 }, Reload, "0.2.0";
         /// vLLM routes outside the OpenAI interface that are passed on. Routes that control a
         /// server (such as `/sleep`, `/pause`, `/reset_prefix_cache`) stay closed unless listed.
         /// An entry is one path, or with `*` at its end every path that begins so.

@@ -2,12 +2,15 @@
 
 mod attempt;
 mod body;
+mod client_io;
 mod connections;
 mod cors;
 mod data_thread;
 mod defeat;
+mod delivery;
 mod dispatch;
 mod headers;
+mod pace;
 mod quarantine;
 mod refuse;
 mod relay;

@@ -11,6 +11,9 @@ use super::reply::Reply;
 /// In an error message no more models are named than a person would read.
 const MODELS_NAMED: usize = 50;
 
+/// When clients of a router that is full should ask again: requests end all the time.
+const BUSY_FOR_SECS: u64 = 1;
+
 /// Why a request gets no answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
@@ -27,6 +30,20 @@ pub(crate) enum Refused {
     TooLarge { limit: usize },
     #[error("The request body broke off.")]
     BodyBroken,
+    #[error(
+        "The request body came too slowly: less than 16 KiB in {secs} s (client_body_timeout in \
+         servers.toml)."
+    )]
+    BodyTooSlow { secs: u64 },
+    #[error(
+        "The bodies of all requests under way take too much memory (max_buffered_body_bytes in \
+         servers.toml). Try again soon."
+    )]
+    NoRoom,
+    #[error(
+        "{limit} requests are under way (max_requests_in_flight in servers.toml). Try again soon."
+    )]
+    Busy { limit: u32 },
     #[error("The model `{model}` does not exist. {}", served(known))]
     UnknownModel { model: String, known: Vec<String> },
     #[error("No healthy servers available")]
@@ -57,14 +74,17 @@ pub(crate) enum Refused {
 }
 
 /// All the words of [`Refused::reason`].
-pub(crate) const REASONS: [&str; 13] = [
+pub(crate) const REASONS: [&str; 16] = [
     "ambiguous_path",
     "bad_gateway",
     "body_broken",
     "body_too_large",
+    "body_too_slow",
+    "busy",
     "closed_path",
     "deadly_request",
     "method",
+    "no_room",
     "no_server",
     "not_admin",
     "quarantined",
@@ -83,7 +103,11 @@ impl Refused {
             Self::Ambiguous(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoServers { .. } | Self::NoServersFor { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BodyTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::NoServers { .. }
+            | Self::NoServersFor { .. }
+            | Self::NoRoom
+            | Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadGateway | Self::Deadly => StatusCode::BAD_GATEWAY,
             Self::Quarantined { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -98,6 +122,9 @@ impl Refused {
             Self::Method { .. } => "method",
             Self::TooLarge { .. } => "body_too_large",
             Self::BodyBroken => "body_broken",
+            Self::BodyTooSlow { .. } => "body_too_slow",
+            Self::NoRoom => "no_room",
+            Self::Busy { .. } => "busy",
             Self::UnknownModel { .. } => "unknown_model",
             Self::NoServers { .. } | Self::NoServersFor { .. } => "no_server",
             Self::NotAdmin => "not_admin",
@@ -120,6 +147,9 @@ impl Refused {
             Self::NoServers { retry_after_secs: secs }
             | Self::NoServersFor { retry_after_secs: secs, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(*secs));
+            }
+            Self::NoRoom | Self::Busy { .. } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(BUSY_FOR_SECS));
             }
             Self::Method { allow } => {
                 headers.insert(ALLOW, HeaderValue::from_static(allow));
@@ -156,9 +186,12 @@ impl Refused {
             | Self::Method { .. }
             | Self::Quarantined { .. } => "invalid_request_error",
             Self::TooLarge { .. } => "request_too_large",
-            Self::NoServers { .. } | Self::NoServersFor { .. } => "overloaded_error",
+            Self::NoServers { .. }
+            | Self::NoServersFor { .. }
+            | Self::NoRoom
+            | Self::Busy { .. } => "overloaded_error",
             Self::BadGateway | Self::Deadly => "api_error",
-            Self::Timeout => "timeout_error",
+            Self::Timeout | Self::BodyTooSlow { .. } => "timeout_error",
         };
         json!({"type": "error", "error": {"type": kind, "message": self.to_string()}})
     }
@@ -205,7 +238,10 @@ mod tests {
             Refused::Method { allow: "GET" },
             Refused::TooLarge { limit: 1 },
             Refused::BodyBroken,
+            Refused::BodyTooSlow { secs: 1 },
+            Refused::Busy { limit: 1 },
             Refused::UnknownModel { model: String::new(), known: Vec::new() },
+            Refused::NoRoom,
             Refused::NoServers { retry_after_secs: 1 },
             Refused::NotAdmin,
             Refused::UnknownServer(String::new()),

@@ -22,8 +22,15 @@ use crate::upstream::Lease;
 /// Tells hyper to break the connection instead of ending the body: the client must not take what
 /// it got for all there is.
 #[derive(Debug, thiserror::Error)]
-#[error("the server's answer broke off: {0}")]
+#[error("the answer broke off: {0}")]
 pub(crate) struct Broken(&'static str);
+
+impl Broken {
+    /// Given up because the client took nothing of it.
+    pub(super) fn unread() -> Self {
+        Self("the client took nothing of it for too long")
+    }
+}
 
 /// Passes chunks on as the client takes them. Owns the place at the server: it is given back when
 /// the last byte has passed, or when the client leaves and hyper drops this.

@@ -12,7 +12,7 @@ use mvllm_core::route::Route;
 use mvllm_core::{json_fields, multipart};
 
 use super::attempt::{AnswerBody, Answered, Prepared};
-use super::body::{BodyError, collect};
+use super::body::{BodyError, Bounds, collect};
 use super::connections::ClientConnection;
 use super::cors::{Cors, preflight};
 use super::data_thread::DataThread;
@@ -24,6 +24,7 @@ use super::reply::Reply;
 use super::{headers, request_id, retry_after, upgrade};
 use crate::admin;
 use crate::board::Published;
+use crate::config::Tuning;
 use crate::config::path_pattern::PathPattern;
 use crate::traffic::Record;
 
@@ -105,6 +106,11 @@ async fn forward(
     record: &mut Record,
 ) -> Result<(Answered, Option<OnUpgrade>), Defeat> {
     let tuning = &published.settings.tuning;
+    let limit = tuning.max_requests_in_flight;
+    // This one is counted already.
+    if limit > 0 && thread.traffic.under_way.count() > limit as usize {
+        return Err(Refused::Busy { limit }.into());
+    }
     let route = route(request.uri().path(), &tuning.open_paths)?;
     let protocol = headers::asks_for_upgrade(request.headers());
     let client = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
@@ -112,7 +118,9 @@ async fn forward(
     let Some(path) = head.uri.path_and_query().cloned() else {
         return Err(Refused::Ambiguous(head.uri.to_string()).into());
     };
-    let body = collect(body, tuning.max_body_bytes).await.map_err(Refused::from)?;
+    let body = collect(body, Bounds::of(tuning), &thread.traffic.bodies)
+        .await
+        .map_err(|error| refusal(&error, tuning))?;
     thread.check_quarantine(path.path(), &body)?;
     let model = model_of(&head.headers, &body, head.uri.query());
     record.names_model(
@@ -183,11 +191,11 @@ fn model_of(headers: &HeaderMap, body: &Bytes, query: Option<&str>) -> Option<St
     })
 }
 
-impl From<BodyError> for Refused {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::TooLarge { limit } => Self::TooLarge { limit },
-            BodyError::Client(_) => Self::BodyBroken,
-        }
+fn refusal(error: &BodyError, tuning: &Tuning) -> Refused {
+    match error {
+        BodyError::TooLarge { limit } => Refused::TooLarge { limit: *limit },
+        BodyError::NoRoom => Refused::NoRoom,
+        BodyError::TooSlow => Refused::BodyTooSlow { secs: tuning.client_body_timeout.as_secs() },
+        BodyError::Client(_) => Refused::BodyBroken,
     }
 }

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime;
@@ -15,6 +14,9 @@ use tokio::time::interval;
 
 use super::connections::serve_connection;
 use super::data_thread::DataThread;
+use crate::board::Board;
+use crate::machine;
+use crate::traffic::{Member, Traffic};
 
 /// How often idle connections are looked through.
 const POOL_SWEEP: Duration = Duration::from_millis(500);
@@ -25,24 +27,57 @@ pub(crate) struct DataThreads {
     threads: Vec<Running>,
     /// Each thread has a sender, and drops it at its end.
     ended: mpsc::Receiver<Infallible>,
+    board: Arc<Board>,
+    traffic: Arc<Traffic>,
 }
 
 #[derive(Debug)]
 struct Running {
-    inbox: mpsc::UnboundedSender<TcpStream>,
+    /// Holds no more than [`DataThreads::has_room`] lets in.
+    inbox: mpsc::UnboundedSender<(TcpStream, Member)>,
     /// One clone for each open connection, and one for the thread.
     connections: Arc<()>,
 }
 
 impl DataThreads {
-    pub(crate) fn start(states: Vec<DataThread>) -> io::Result<Self> {
+    pub(crate) fn start(
+        states: Vec<DataThread>,
+        board: Arc<Board>,
+        traffic: Arc<Traffic>,
+    ) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel(1);
         let threads = states
             .into_iter()
             .enumerate()
             .map(|(nth, state)| Running::start(nth, state, alive.clone()))
             .collect::<io::Result<_>>()?;
-        Ok(Self { threads, ended })
+        Ok(Self { threads, ended, board, traffic })
+    }
+
+    /// How many connections of clients are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.traffic.crowd.count()
+    }
+
+    /// Whether these are as many as there may be.
+    pub(crate) fn is_full(&self) -> bool {
+        let limit = match self.board.read().settings.tuning.max_connections {
+            0 => machine::connections(),
+            configured => configured as usize,
+        };
+        self.connections() >= limit
+    }
+
+    /// Waits until one more may come.
+    pub(crate) async fn has_room(&self) {
+        let mut changes = self.board.subscribe();
+        while self.is_full() {
+            tokio::select! {
+                () = self.traffic.crowd.shrinks() => {}
+                // There may be a new limit. An error means that the program is ending.
+                _ = changes.changed() => {}
+            }
+        }
     }
 
     /// Hands a connection to the thread that has the fewest.
@@ -51,7 +86,7 @@ impl DataThreads {
             self.threads.iter().min_by_key(|thread| Arc::strong_count(&thread.connections));
         if let Some(thread) = fewest {
             // The thread ends after this does.
-            let _ = thread.inbox.send(stream);
+            let _ = thread.inbox.send((stream, self.traffic.crowd.join()));
         }
     }
 
@@ -83,7 +118,7 @@ impl Running {
 
 async fn run(
     thread: Arc<DataThread>,
-    mut arrivals: mpsc::UnboundedReceiver<TcpStream>,
+    mut arrivals: mpsc::UnboundedReceiver<(TcpStream, Member)>,
     counter: Arc<()>,
 ) {
     let mut sweep = interval(POOL_SWEEP);
@@ -91,14 +126,12 @@ async fn run(
     loop {
         tokio::select! {
             arrival = arrivals.recv() => {
-                let Some(stream) = arrival else { break };
+                let Some((stream, member)) = arrival else { break };
                 let counted = Arc::clone(&counter);
                 let connection = serve_connection(Arc::clone(&thread), stream);
-                let traffic = Arc::clone(&thread.traffic);
-                traffic.connections.fetch_add(1, Ordering::Relaxed);
                 connections.spawn(async move {
                     connection.await;
-                    traffic.connections.fetch_sub(1, Ordering::Relaxed);
+                    drop(member);
                     drop(counted);
                 });
             }

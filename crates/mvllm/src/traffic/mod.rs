@@ -2,6 +2,8 @@
 //! line a request.
 
 mod access_log;
+mod buffered;
+mod crowd;
 mod histogram;
 mod record;
 mod series;
@@ -9,7 +11,9 @@ mod under_way;
 mod usage;
 
 pub(crate) use access_log::TARGET as ACCESS_TARGET;
+pub(crate) use buffered::{Buffered, Share};
+pub(crate) use crowd::Member;
 pub(crate) use histogram::{BOUNDS_SECONDS, HistogramCounts};
 pub(crate) use record::{CAUSES, Ending, Record};
-pub(crate) use series::{GIVEN_UP, Series, Traffic};
+pub(crate) use series::{CUTS, Cut, GIVEN_UP, Series, Traffic};
 pub(crate) use under_way::{Phase, UnderWay};

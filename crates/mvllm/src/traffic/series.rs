@@ -6,12 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use mvllm_core::attempt::GiveUp;
 
+use super::buffered::Buffered;
+use super::crowd::Crowd;
 use super::histogram::Histogram;
 use super::under_way::UnderWayList;
 
+/// Series are kept for ever, as Prometheus wants it, and servers and models come and go: a fleet on
+/// ephemeral addresses, an adapter for each user. What comes when there are so many is counted under
+/// no name. A series takes about 1 KiB, and some 100 lines of `/metrics`.
+const SERIES_MAX: usize = 2_000;
+
 /// What a series is about. Both names come from the fleet, never from a client: whoever asks for a
 /// thousand models that do not exist adds one series, not a thousand.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SeriesKey {
     /// The address of the server; empty where none was reached.
     pub(crate) server: Arc<str>,
@@ -28,6 +35,33 @@ fn given_up_word(why: GiveUp) -> &'static str {
         GiveUp::Poison => "deadly",
         GiveUp::Exhausted => "exhausted",
         GiveUp::NotRepeatable => "not_repeatable",
+    }
+}
+
+/// Why mvllm ended a client's connection, where no answer could tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The head of a request is longer than `max_head_bytes`, or has too many fields.
+    HeadTooLarge,
+    /// No request was under way, or its head did not come to an end.
+    Idle,
+    /// What came is not HTTP.
+    Malformed,
+    /// The client took nothing of what waited for it.
+    Stalled,
+}
+
+/// All the words for it.
+pub(crate) const CUTS: [&str; 4] = ["head_too_large", "idle", "malformed", "stalled"];
+
+impl Cut {
+    fn word(self) -> &'static str {
+        match self {
+            Self::HeadTooLarge => "head_too_large",
+            Self::Idle => "idle",
+            Self::Malformed => "malformed",
+            Self::Stalled => "stalled",
+        }
     }
 }
 
@@ -53,7 +87,11 @@ pub(crate) struct Traffic {
     pub(crate) retries: AtomicU64,
     pub(crate) hedges: AtomicU64,
     given_up: Mutex<BTreeMap<&'static str, u64>>,
-    pub(crate) connections: AtomicU64,
+    cuts: Mutex<BTreeMap<&'static str, u64>>,
+    /// The connections of clients.
+    pub(crate) crowd: Arc<Crowd>,
+    /// What request bodies hold of the memory.
+    pub(crate) bodies: Arc<Buffered>,
     pub(crate) under_way: UnderWayList,
 }
 
@@ -76,9 +114,11 @@ impl Traffic {
         if let Some(series) = known.get(key) {
             return Arc::clone(series);
         }
+        let is_full = known.len() >= SERIES_MAX;
         drop(known);
         let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(series.entry(key.clone()).or_default())
+        let key = if is_full { SeriesKey::default() } else { key.clone() };
+        Arc::clone(series.entry(key).or_default())
     }
 
     /// All series, in the order of their names.
@@ -90,7 +130,8 @@ impl Traffic {
     /// An attempt failed at `server`.
     pub(crate) fn count_failed_attempt(&self, server: &Arc<str>, cause: &'static str) {
         let mut failed = self.failed_attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        *failed.entry((Arc::clone(server), cause)).or_default() += 1;
+        let server = if failed.len() < SERIES_MAX { Arc::clone(server) } else { Arc::default() };
+        *failed.entry((server, cause)).or_default() += 1;
     }
 
     /// Failed attempts by server and cause.
@@ -120,11 +161,47 @@ impl Traffic {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A client's connection is ended.
+    pub(crate) fn count_cut(&self, why: Cut) {
+        let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
+        *cuts.entry(why.word()).or_default() += 1;
+    }
+
+    /// Connections that were ended, by reason.
+    pub(crate) fn cuts(&self) -> BTreeMap<&'static str, u64> {
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn count_hedge(&self) {
         self.hedges.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_retry(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_and_models_that_come_and_go_do_not_grow_the_account_for_ever() {
+        let traffic = Traffic::default();
+        for nth in 0..2 * SERIES_MAX {
+            let server: Arc<str> = format!("http://10.0.0.{nth}").into();
+            traffic.count_failed_attempt(&server, "silent");
+            let key = SeriesKey { server, model: Arc::default() };
+            traffic.series(&key).count_status(200);
+            if nth == 0 {
+                assert!(Arc::ptr_eq(&traffic.series(&key), &traffic.series(&key)));
+            }
+        }
+        assert_eq!(traffic.all().len(), SERIES_MAX + 1);
+        let nameless = traffic.series(&SeriesKey::default()).statuses();
+        assert_eq!(nameless[&200], SERIES_MAX as u64);
+        assert_eq!(traffic.failed_attempts().len(), SERIES_MAX + 1);
+        let failed: u64 = traffic.failed_attempts().values().sum();
+        assert_eq!(failed, 2 * SERIES_MAX as u64);
     }
 }

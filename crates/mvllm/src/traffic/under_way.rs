@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mvllm_core::time::Timestamp;
 
+/// So much of a path is kept, for reports and log lines; those of vLLM have under 40 characters.
+const PATH_MAX: usize = 200;
+
 /// One request under way.
 #[derive(Debug)]
 pub(crate) struct UnderWay {
@@ -31,7 +34,11 @@ pub(crate) enum Phase {
 }
 
 impl UnderWay {
-    pub(super) fn new(id: String, begun: Timestamp, path: String) -> Self {
+    pub(super) fn new(id: String, begun: Timestamp, mut path: String) -> Self {
+        if let Some((end, _)) = path.char_indices().nth(PATH_MAX) {
+            path.truncate(end);
+            path.push('…');
+        }
         Self { id, begun, path, answering: AtomicBool::new(false), course: Mutex::default() }
     }
 

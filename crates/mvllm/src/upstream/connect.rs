@@ -8,7 +8,6 @@ use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -16,12 +15,20 @@ use tokio::time::timeout;
 use super::names::first_to_connect;
 use super::target::Target;
 use super::tls;
+use crate::absent_peer::{Belief, find_out};
 use crate::config::url::{Host, Scheme};
 
-/// A connection whose peer has vanished without a word is found by the kernel after
-/// 15 s + 3 x 5 s, whatever else mvllm believes of the server.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// A server that has vanished without a word is found to be gone after 30 s, whatever else mvllm
+/// believes of it.
+const BELIEF: Belief = Belief {
+    ask_after: Duration::from_secs(15),
+    ask_every: Duration::from_secs(5),
+    end_after: Duration::from_secs(30),
+};
+
+/// The head of an answer is no longer than this, or it is no answer; and more than this is not read
+/// ahead of a client. A server sends a few hundred bytes of head.
+const READ_AHEAD: usize = 64 * 1024;
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +75,7 @@ async fn open(target: &Target, limit: Duration) -> Result<Connection, ConnectErr
     let stream = dial(target, limit).await?;
     // Without it the kernel holds back the second half of a small request for up to 40 ms.
     stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive.with_retries(3))?;
+    find_out(&stream, BELIEF)?;
     match target.scheme {
         Scheme::Http => handshake(TokioIo::new(stream)).await,
         Scheme::Https => {
@@ -95,7 +101,7 @@ async fn handshake<T>(io: T) -> Result<Connection, ConnectError>
 where
     T: Read + Write + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::handshake(io).await?;
+    let (sender, connection) = http1::Builder::new().max_buf_size(READ_AHEAD).handshake(io).await?;
     let driver = tokio::spawn(async move {
         // How it ended is told to whoever holds the sender, or the body.
         let _ = connection.with_upgrades().await;

@@ -1,6 +1,10 @@
 //! What is refused: too large, closed, ambiguous, or smuggled.
 
+mod bodies;
+mod connections;
+mod files;
 mod smuggling;
+mod stalled;
 
 use serde_json::json;
 

@@ -136,8 +136,23 @@ impl Router {
 
     /// With a configuration that is there already.
     pub(crate) async fn start_in(folder: TempDir, path: &Path) -> Self {
+        Self::start_as(&mut mvllm(), folder, path).await
+    }
+
+    /// Where no more than `files` files may be open.
+    pub(crate) async fn start_with_few_files(configuration: &str, files: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("servers.toml");
+        std::fs::write(&path, configuration).unwrap();
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+        shell.arg("-c").arg(script).arg(mvllm().get_program());
+        Self::start_as(&mut shell, folder, &path).await
+    }
+
+    async fn start_as(command: &mut Command, folder: TempDir, path: &Path) -> Self {
         let process = Process::start(
-            mvllm()
+            command
                 .args(["run", "--console", "--host", "127.0.0.1", "--port", "0", "--config"])
                 .arg(path)
                 .current_dir(folder.path()),
@@ -203,6 +218,15 @@ impl Router {
         entry(&report, server)
     }
 
+    /// Waits until `/metrics` has this line.
+    pub(crate) async fn counts(&self, line: &str) {
+        eventually(&format!("{line} in /metrics"), || async {
+            let page = self.get("/metrics").await.text();
+            page.lines().any(|found| found == line).then_some(())
+        })
+        .await;
+    }
+
     /// Waits for a line of the log.
     pub(crate) async fn says(&self, text: &str) {
         until(&format!("{text:?} in the router's log"), || self.process.log().contains(text)).await;
@@ -210,6 +234,15 @@ impl Router {
 
     pub(crate) fn config_path(&self) -> PathBuf {
         self.folder.path().join("servers.toml")
+    }
+
+    /// The processor time that it has taken, in hundredths of a second (fields 14 and 15 of
+    /// proc_pid_stat(5)).
+    pub(crate) fn processor_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.pid())).unwrap();
+        let (_, behind_the_name) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<_> = behind_the_name.split_whitespace().collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
     /// The memory that it holds, in bytes (`VmRSS` of proc(5)).
