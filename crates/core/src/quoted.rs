@@ -2,29 +2,49 @@
 //! JSON (RFC 8259, section 7), of labels in the Prometheus text format, and of parameters in HTTP
 //! headers (RFC 9110, section 5.6.4). They differ in what the escapes mean, not in where they end.
 
-use memchr::memchr2;
+use memchr::memchr;
+
+use crate::sixteen;
 
 /// What stands between two quotes, as it is written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Quoted<'a> {
     pub(crate) raw: &'a [u8],
-    /// Whether there is a backslash in it.
-    pub(crate) escaped: bool,
 }
 
 impl<'a> Quoted<'a> {
     /// Reads on from behind the opening quote; gives what follows the closing one as well.
+    ///
+    /// The search is for quotes alone: text of many lines has a backslash in each of them, and a
+    /// stop at each would cost several times the search.
     pub(crate) fn read(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        let (mut end, mut escaped) = (0, false);
+        let mut end = 0;
         loop {
-            end += memchr2(b'"', b'\\', text.get(end..)?)?;
-            if text[end] == b'"' {
-                return Some((Self { raw: &text[..end], escaped }, &text[end + 1..]));
+            end += next_quote(&text[end..])?;
+            // One backslash takes the meaning from the quote; two are a backslash that is meant.
+            let backslashes = text[..end].iter().rev().take_while(|&&byte| byte == b'\\').count();
+            if backslashes % 2 == 0 {
+                return Some((Self { raw: &text[..end] }, &text[end + 1..]));
             }
-            escaped = true;
-            end += 2; // the character behind a backslash is never the end
+            end += 1;
         }
     }
+
+    /// Whether there is a backslash in it.
+    pub(crate) fn is_escaped(self) -> bool {
+        memchr(b'\\', self.raw).is_some()
+    }
+}
+
+/// Most strings are names of members and other short words.
+fn next_quote(text: &[u8]) -> Option<usize> {
+    if let Some(near) = text.first_chunk() {
+        let at = sixteen::before(b'"', near);
+        if at < near.len() {
+            return Some(at);
+        }
+    }
+    memchr(b'"', text)
 }
 
 #[cfg(test)]
@@ -33,7 +53,7 @@ mod tests {
 
     fn check(text: &str, expect: Option<(&str, bool, &str)>) {
         let read = Quoted::read(text.as_bytes());
-        let read = read.map(|(quoted, rest)| (quoted.raw, quoted.escaped, rest));
+        let read = read.map(|(quoted, rest)| (quoted.raw, quoted.is_escaped(), rest));
         let expect = expect.map(|(raw, escaped, rest)| (raw.as_bytes(), escaped, rest.as_bytes()));
         assert_eq!(read, expect, "{text}");
     }
@@ -43,6 +63,7 @@ mod tests {
         check(r#"a" b""#, Some(("a", false, r#" b""#)));
         check(r#"a\" b" c"#, Some((r#"a\" b"#, true, " c")));
         check(r#"a\\" b""#, Some((r"a\\", true, r#" b""#)));
+        check(r#"\\\"" b"#, Some((r#"\\\""#, true, " b")));
         check(r#"""#, Some(("", false, "")));
     }
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::*;
+use crate::json::spelling::Dice;
 
 fn model(body: &str) -> Option<String> {
     scan(body.as_bytes()).model.map(Cow::into_owned)
@@ -23,6 +24,8 @@ fn members_are_found_wherever_they_stand() {
         stream: Some(true),
         previous_response_id: Some("resp_1".into()),
         session_id: Some("s".into()),
+        material: scan(body).material,
+        ..Fields::default()
     };
     assert_eq!(scan(body), expect);
 }
@@ -63,6 +66,17 @@ fn escapes_are_decoded() {
         Some("a/b\"\\\u{8}\u{c}\n\r\t\u{e9}\u{1f980}c")
     });
     check(r#"{"model":"\u005C\u0022"}"#, Some("\\\""));
+}
+
+#[test]
+fn the_limit_of_an_answer_has_three_names() {
+    let limit = |body: &str| scan(body.as_bytes()).answer_tokens();
+    assert_eq!(limit(r#"{"max_tokens":7}"#), Some(7));
+    assert_eq!(limit(r#"{"max_tokens":7,"max_completion_tokens":5}"#), Some(5));
+    assert_eq!(limit(r#"{"max_output_tokens":3}"#), Some(3));
+    for value in ["-1", "1.0", "\"7\"", "4294967296", "[7]", "null"] {
+        assert_eq!(limit(&format!("{{\"max_tokens\":{value}}}")), None, "{value}");
+    }
 }
 
 #[test]
@@ -125,6 +139,7 @@ fn json() -> impl Strategy<Value = Json> {
         any::<bool>().prop_map(Json::from),
         any::<f64>().prop_map(Json::from),
         any::<i64>().prop_map(Json::from),
+        any::<u16>().prop_map(Json::from),
         text().prop_map(Json::from),
         prop::collection::vec(any::<u32>(), 0..40).prop_map(Json::from),
     ];
@@ -142,8 +157,16 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    const NAMES: [&str; 6] =
-        ["model", "stream", "previous_response_id", "session_id", "mode", "models"];
+    const NAMES: [&str; 8] = [
+        "model",
+        "stream",
+        "previous_response_id",
+        "session_id",
+        "max_tokens",
+        "n",
+        "mode",
+        "models",
+    ];
     prop_oneof![3 => prop::sample::select(&NAMES).prop_map(String::from), 1 => text()]
 }
 
@@ -173,55 +196,27 @@ fn document(members: &[(String, Json)], seed: u64) -> String {
     body
 }
 
-/// Decides on spellings; xorshift is random enough for that.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % sides
-    }
-
-    fn space(&mut self) -> &'static str {
-        ["", "", "", " ", "\n  ", "\t", "\r\n"][self.below(7)]
-    }
-
-    /// `text` as a JSON string, any character of it perhaps escaped though it need not be.
-    fn string(&mut self, text: &str, body: &mut String) {
-        body.push('"');
-        let often = self.below(3);
-        for character in text.chars() {
-            let must = matches!(character, '"' | '\\' | '\0'..='\x1f');
-            if must || self.below(10) < often {
-                let units = &mut [0; 2];
-                for unit in character.encode_utf16(units) {
-                    *body += &format!("\\u{unit:04x}");
-                }
-            } else {
-                body.push(character);
-            }
-        }
-        body.push('"');
-    }
-}
-
 /// What a real parser says: serde_json keeps the last of several members, as Python does.
-fn reference(body: &[u8]) -> Option<[Json; 4]> {
+fn reference(body: &[u8]) -> Option<[Json; 6]> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let Json::Object(members) = serde_json::from_slice(body).ok()? else { return None };
     let text = |name: &str| members.get(name).filter(|value| value.is_string()).cloned();
     let stream = members.get("stream").filter(|value| value.is_boolean()).cloned();
-    Some(
-        [text("model"), stream, text("previous_response_id"), text("session_id")]
-            .map(|value| value.unwrap_or(Json::Null)),
-    )
+    let count = |name: &str| {
+        let count = u32::try_from(members.get(name)?.as_u64()?).ok()?;
+        Some(Json::from(count))
+    };
+    let texts = [text("model"), stream, text("previous_response_id"), text("session_id")];
+    let [model, stream, response, session] = texts;
+    let all = [model, stream, response, session, count("max_tokens"), count("n")];
+    Some(all.map(|value| value.unwrap_or(Json::Null)))
 }
 
-fn ours(body: &[u8]) -> [Json; 4] {
-    let Fields { model, stream, previous_response_id, session_id } = scan(body);
-    [model.into(), stream.into(), previous_response_id.into(), session_id.into()]
+fn ours(body: &[u8]) -> [Json; 6] {
+    let Fields { model, stream, previous_response_id, session_id, max_tokens, n, .. } = scan(body);
+    let texts = [model, previous_response_id, session_id].map(Json::from);
+    let [model, response, session] = texts;
+    [model, stream.into(), response, session, max_tokens.into(), n.into()]
 }
 
 proptest! {
