@@ -7,6 +7,8 @@ ARG RUST=1.95
 
 FROM rust:${RUST}-slim-${DEBIAN} AS builder
 WORKDIR /src
+# For jemalloc.
+RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 
 # The dependencies, against empty crates: a layer that lasts until a manifest or the lock changes.
 COPY Cargo.toml Cargo.lock ./

@@ -20,9 +20,18 @@ use crate::traffic::{Cut, Traffic};
 const ASK_AFTER: Duration = Duration::from_secs(30);
 const ASK_EVERY: Duration = Duration::from_secs(10);
 
-/// Has the kernel cut a client that takes nothing of what the kernel itself holds for it, of which
+/// So much the kernel takes from mvllm before it has sent it, beside what is on its way to the client.
+/// Without a bound it takes megabytes for a client that reads nothing, and all programs of the
+/// machine share that memory (`tcp_mem` in tcp(7)). More would be of no use: the next is written as
+/// soon as there is room.
+#[cfg(target_os = "linux")]
+const UNSENT_MAX: u32 = 128 * 1024;
+
+/// Has the kernel hold little for a client, and cut one that takes nothing of what the kernel itself holds for it, of which
 /// [`ClientIo`] knows nothing; and one that is gone.
 pub(super) fn watch_over(stream: &TcpStream, limit: Duration) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX)?;
     find_out(stream, Belief { ask_after: ASK_AFTER, ask_every: ASK_EVERY, end_after: limit })
 }
 

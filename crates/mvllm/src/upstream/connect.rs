@@ -8,6 +8,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -29,6 +30,11 @@ const BELIEF: Belief = Belief {
 /// The head of an answer is no longer than this, or it is no answer; and more than this is not read
 /// ahead of a client. A server sends a few hundred bytes of head.
 const READ_AHEAD: usize = 64 * 1024;
+
+/// And so much the kernel holds of an answer that is not read because its client does not read:
+/// left to itself, up to 32 MiB (`tcp_rmem` in tcp(7)), of a memory that all programs of the machine
+/// share. At 1 ms to the server this is still 256 MB/s for a single answer.
+const RECEIVED_MAX: usize = 256 * 1024;
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +82,7 @@ async fn open(target: &Target, limit: Duration) -> Result<Connection, ConnectErr
     // Without it the kernel holds back the second half of a small request for up to 40 ms.
     stream.set_nodelay(true)?;
     find_out(&stream, BELIEF)?;
+    SockRef::from(&stream).set_recv_buffer_size(RECEIVED_MAX)?;
     match target.scheme {
         Scheme::Http => handshake(TokioIo::new(stream)).await,
         Scheme::Https => {

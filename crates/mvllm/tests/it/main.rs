@@ -20,6 +20,9 @@ mod health;
 mod leave;
 mod limits;
 mod load;
+// Where the allocator gives memory back: see src/main.rs.
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+mod memory;
 mod models;
 mod odd_answers;
 mod operator;

@@ -245,11 +245,21 @@ impl Router {
         fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
-    /// The memory that it holds, in bytes (`VmRSS` of proc(5)).
+    /// The memory that it holds, in bytes.
     pub(crate) fn resident_bytes(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it ever held.
+    pub(crate) fn peak_bytes(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    /// Of /proc/pid/status.
+    fn memory(&self, name: &str) -> usize {
         let path = format!("/proc/{}/status", self.process.pid());
         let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kib * 1024
     }
