@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, ask_json};
 use crate::eventually::until;
-use crate::raw_server::{RawServers, metrics};
+use crate::raw_server::{RawServers, json as json_answer, metrics};
 use crate::router::{Router, configuration, entry};
 use crate::sims::{addrs, chat, sim, sims};
 
@@ -91,6 +91,27 @@ async fn metrics_that_make_no_sense_are_passed_over_and_cost_no_request() {
     }
     servers.say(0, |says| says.metrics = metrics(5, 0));
     figures(&router, server, 5, 0).await;
+    assert_eq!(router.health_of(server).await["healthy"], true);
+}
+
+/// A scrape of real vLLM has some 100 KB.
+#[tokio::test]
+async fn metrics_of_50_megabytes_are_not_read_to_their_end_and_cost_no_request() {
+    let mut servers = RawServers::start(1).await;
+    let server = servers.addrs()[0];
+    servers.say(0, |says| says.metrics = metrics(2, 1));
+    let router = Router::before(&[server], "").await;
+    figures(&router, server, 2, 1).await;
+    let before = router.peak_bytes();
+    servers.say(0, |says| says.metrics = metrics(7, 7) + &"# much ado\n".repeat(5_000_000));
+    servers.scraped_anew(0).await;
+    assert_eq!(router.load_of(server).await["detailed_metrics"]["num_requests_running"], 2);
+    let mut client = Client::connect(router.addr).await;
+    client.post("/v1/completions", "{}").await;
+    servers.next().await.respond(json_answer(200, "{}")).await;
+    assert_eq!(client.answer().await.status(), 200);
+    let grown = router.peak_bytes().saturating_sub(before);
+    assert!(grown < 32 * 1024 * 1024, "the router has grown by {grown} bytes");
     assert_eq!(router.health_of(server).await["healthy"], true);
 }
 

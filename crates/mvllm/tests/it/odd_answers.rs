@@ -67,6 +67,31 @@ async fn a_length_beside_chunks_does_not_cut_the_answer() {
 }
 
 #[tokio::test]
+async fn what_is_no_head_of_an_answer_is_a_bad_gateway_and_harms_nobody() {
+    let heads = [
+        "HTTP/1.1 abc OK\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nx: a\0b\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\n: nameless\r\n\r\n".to_owned(),
+        format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(1_000_000)),
+        "x: y\r\n".repeat(10_000),
+    ];
+    for head in heads {
+        let (mut servers, router, mut client, exchange) = asked("").await;
+        exchange.respond(&head).await;
+        assert_eq!(client.answer().await.status(), 502, "{:.40}", head);
+        client.post(CHAT, BODY).await;
+        servers.next().await.respond(json_answer(200, "{}")).await;
+        assert_eq!(client.answer().await.status(), 200, "{:.40}", head);
+        router
+            .counts(&format!(
+                "mvllm_attempts_failed_total{{server=\"http://{}\",cause=\"malformed\"}} 1",
+                servers.addrs()[0]
+            ))
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn two_lengths_that_differ_are_no_answer() {
     let (_servers, _router, mut client, mut exchange) = asked("").await;
     exchange.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 5\r\n\r\n{}abc").await;

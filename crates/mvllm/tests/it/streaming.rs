@@ -4,7 +4,7 @@
 mod backpressure;
 mod cut;
 
-use crate::client::Client;
+use crate::client::{Client, post};
 use crate::raw_server::{Exchange, LAST_CHUNK, RawServers, STREAM, chunk};
 use crate::router::Router;
 use crate::wire::{Chunk, End};
@@ -92,6 +92,25 @@ async fn a_stream_may_be_cut_into_chunks_at_any_byte() {
         let answer = client.answer().await;
         assert_eq!((answer.text().as_str(), answer.end), (text, End::Proper), "cut at {at}");
     }
+}
+
+/// As over a line that loses packets: nothing arrives together.
+#[tokio::test]
+async fn a_conversation_in_single_bytes_is_understood_and_passes_unchanged() {
+    let (mut servers, router) = start(1).await;
+    let text = "data: {\"a\":\"\u{1f980}\"}\n\n: hello\n\ndata: [DONE]\n\n";
+    let mut client = Client::connect(router.addr).await;
+    client.send("").await;
+    for byte in post(CHAT, BODY.as_bytes()) {
+        client.send_more([byte]).await;
+    }
+    let mut exchange = servers.next().await;
+    assert_eq!(exchange.body, BODY.as_bytes());
+    for byte in [STREAM.as_bytes(), &chunk(text), LAST_CHUNK.as_bytes()].concat() {
+        exchange.send([byte]).await;
+    }
+    let answer = client.answer().await;
+    assert_eq!((answer.text().as_str(), answer.end), (text, End::Proper));
 }
 
 #[tokio::test]

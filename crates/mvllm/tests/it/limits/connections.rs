@@ -97,6 +97,31 @@ async fn a_head_that_comes_byte_by_byte_is_hung_up_on() {
 }
 
 #[tokio::test]
+async fn a_crowd_that_sends_halves_is_hung_up_on_and_others_are_served() {
+    let tuning = "client_idle_timeout = 2\nclient_body_timeout = 2";
+    let (mut servers, router) = start(tuning).await;
+    let mut crowd = Vec::new();
+    for nth in 0..300 {
+        let whole = post("/v1/completions", br#"{"prompt":"x"}"#);
+        let half = if nth % 2 == 0 { &whole[..20] } else { &whole[..whole.len() - 1] };
+        let mut client = Client::connect(router.addr).await;
+        client.send(half).await;
+        crowd.push(client);
+    }
+    router.counts("mvllm_requests_under_way 150").await;
+    let mut other = Client::connect(router.addr).await;
+    other.post("/v1/completions", "{}").await;
+    servers.next().await.respond(json_answer(200, "{}")).await;
+    assert_eq!(other.answer().await.status(), 200);
+    for (nth, mut client) in crowd.into_iter().enumerate() {
+        let rest = String::from_utf8(client.rest().await).unwrap();
+        let refused = rest.starts_with("HTTP/1.1 408 ");
+        assert_eq!(refused, nth % 2 == 1, "{rest}");
+    }
+    assert!(servers.arrived().is_none());
+}
+
+#[tokio::test]
 async fn a_client_that_waits_for_its_answer_is_not_idle() {
     let (mut servers, router) = start("client_idle_timeout = 1").await;
     let mut waiting = Client::connect(router.addr).await;

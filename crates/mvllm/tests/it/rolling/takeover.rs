@@ -71,6 +71,28 @@ async fn servers_and_router_are_restarted_one_by_one_under_load_and_no_request_f
     assert!(traffic.stop().await >= 220);
 }
 
+/// Nobody drains them: the requests that they had are answered by the others.
+#[tokio::test]
+async fn servers_are_killed_or_stopped_one_by_one_under_load_and_no_short_answer_is_lost() {
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        servers.push(SimProcess::start().await);
+    }
+    let addrs: Vec<_> = servers.iter().map(|server| server.addr).collect();
+    let router = Router::before(&addrs, "").await;
+    let mut traffic = Traffic::of_short_answers(router.addr, 8);
+    traffic.goes_on(20).await;
+    for (server, signal) in servers.iter_mut().zip([Signal::KILL, Signal::TERM, Signal::KILL]) {
+        server.process.signal(signal);
+        server.process.ended().await;
+        traffic.goes_on(20).await;
+        *server = SimProcess::start_on(server.addr.port()).await;
+        until_it_is(router.addr, server.addr, "health", "healthy").await;
+        traffic.goes_on(20).await;
+    }
+    assert!(traffic.stop().await >= 140);
+}
+
 #[tokio::test]
 async fn the_one_that_is_relieved_finishes_its_streams_however_long_after() {
     let mut servers = RawServers::start(1).await;

@@ -23,9 +23,18 @@ impl Traffic {
     /// Clients of `router` that keep their connection for as long as the router lets them, half of
     /// them with streams, half with short answers.
     pub(crate) fn start(router: SocketAddr, clients: usize) -> Self {
+        Self::with(router, clients, |nth| nth % 2 == 0)
+    }
+
+    /// The same without streams.
+    pub(crate) fn of_short_answers(router: SocketAddr, clients: usize) -> Self {
+        Self::with(router, clients, |_| false)
+    }
+
+    fn with(router: SocketAddr, clients: usize, streams: impl Fn(usize) -> bool) -> Self {
         let (answered, enough) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let clients = (0..clients)
-            .map(|nth| ask_on(router, nth % 2 == 0, Arc::clone(&answered), Arc::clone(&enough)))
+            .map(|nth| ask_on(router, streams(nth), Arc::clone(&answered), Arc::clone(&enough)))
             .collect();
         Self { clients, answered, enough }
     }
