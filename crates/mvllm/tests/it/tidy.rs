@@ -98,3 +98,36 @@ fn the_core_is_built_without_the_standard_library() {
     let text = fs::read_to_string(crates().join("core/src/lib.rs")).unwrap();
     assert!(text.lines().any(|line| line == "#![no_std]"));
 }
+
+/// Where the first word of a test's name in docs/faults.md leads.
+const PLACES: [(&str, &str); 4] = [
+    ("it/", "crates/mvllm/tests/it/"),
+    ("mvllm/", "crates/mvllm/src/"),
+    ("core/", "crates/core/src/"),
+    ("real_vllm/", "tests/real_vllm/"),
+];
+
+/// Whether such a test is there: `it/cancel.rs::many_clients`.
+fn is_there(test: &str) -> bool {
+    let Some((file, name)) = test.split_once("::") else { return false };
+    let place = PLACES.iter().find_map(|(word, place)| {
+        file.strip_prefix(word).map(|rest| crates().join("..").join(place).join(rest))
+    });
+    let Some(text) = place.and_then(|path| fs::read_to_string(path).ok()) else { return false };
+    ["fn ", "def "].iter().any(|keyword| text.contains(&format!("{keyword}{name}(")))
+}
+
+#[test]
+fn every_fault_and_every_pain_has_its_line_and_every_test_named_there_exists() {
+    let text = fs::read_to_string(crates().join("../docs/faults.md")).unwrap();
+    let numbers =
+        (1..=34).map(|nth| format!("F{nth}")).chain((1..=40).map(|nth| format!("P{nth}")));
+    for number in numbers {
+        let lines = text.lines().filter(|line| line.starts_with(&format!("| {number} |")));
+        assert_eq!(lines.count(), 1, "lines for {number}");
+    }
+    let tests: Vec<_> = text.split('`').filter(|word| word.contains("::")).collect();
+    assert!(tests.len() > 100, "{} tests are named", tests.len());
+    let lost: Vec<_> = tests.into_iter().filter(|test| !is_there(test)).collect();
+    assert!(lost.is_empty(), "no such tests: {lost:#?}");
+}
