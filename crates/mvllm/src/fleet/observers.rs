@@ -71,10 +71,6 @@ impl Sight {
         let _ = self.news.send(event).await;
     }
 
-    fn health(&self) -> Option<Health> {
-        self.view().map(|view| view.health)
-    }
-
     /// Where nobody checks, the operator's word on a server's models stands.
     fn models_are_declared(&self) -> bool {
         self.view().is_some_and(|view| view.spec.declared_models.is_some())
@@ -96,7 +92,7 @@ async fn scrape_forever(sight: Sight, check_now: Arc<Notify>) {
         let (sent_at, own_in_flight) = (sight.clock.now(), sight.ledger.in_flight());
         match client.get("/metrics", SCRAPE_LIMIT).await {
             Ok((status, text)) => {
-                if seems_back(sight.health()) {
+                if sight.view().is_some_and(|view| seems_back(&view)) {
                     check_now.notify_one();
                 }
                 let scrape = exposition::parse(if status.is_success() { &text } else { b"" });
@@ -118,8 +114,12 @@ async fn scrape_forever(sight: Sight, check_now: Arc<Notify>) {
 
 /// A server that was not there and now answers anything is worth a check at once. Not so one that
 /// was ejected for what it did to requests: it would be back after each failure within the second.
-fn seems_back(health: Option<Health>) -> bool {
-    matches!(health, Some(Health::Unproven | Health::Ejected { cause: Fault::Unreachable, .. }))
+/// A server that was never checked is being checked just now.
+fn seems_back(view: &ServerView) -> bool {
+    match view.health {
+        Health::Unproven => view.figures.total_checks > 0,
+        health => matches!(health, Health::Ejected { cause: Fault::Unreachable, .. }),
+    }
 }
 
 fn reading(scrape: &Scrape, sent_at: Timestamp, own_in_flight: u32) -> Option<Reading> {
