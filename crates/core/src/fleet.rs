@@ -166,6 +166,9 @@ impl Fleet {
         if is_drowsy && check.found.is_err_and(Fault::is_silence) {
             return Vec::new();
         }
+        // How long it took tells how long this process was away.
+        let known = if is_drowsy { rules.max_response_time } else { check.took };
+        let check = Check { took: check.took.min(known), ..check };
         self.change_health(key, |health, rules| health.checked(check, rules, now))
     }
 

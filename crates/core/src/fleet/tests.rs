@@ -283,6 +283,29 @@ fn after_an_absence_of_our_own_nobody_is_judged_by_what_took_long_meanwhile() {
     assert_eq!(health(&fleet, 0), Health::UnderTest { since: at(50) }, "from then on as always");
 }
 
+#[test]
+fn a_check_that_was_answered_while_we_stood_still_was_not_slow() {
+    let mut fleet = fleet(&["http://a", "http://b"]);
+    let keys = [0, 1].map(|nth| key(&fleet, nth));
+    for key in keys {
+        fleet.apply(Event::Checked(key, check(Ok(()))), at(0));
+    }
+    tick(&mut fleet, 0..=1);
+    for key in keys {
+        let changes = fleet.apply(
+            Event::Checked(key, Check { took: Duration::from_secs(60), found: Ok(()) }),
+            at(61),
+        );
+        assert!(
+            !changes.iter().any(|change| matches!(change, Change::Health { .. })),
+            "{changes:?}"
+        );
+    }
+    // Nor does it weigh on what comes when all is as always.
+    let changes = fleet.apply(Event::Checked(keys[0], check(Ok(()))), at(90));
+    assert!(!changes.iter().any(|change| matches!(change, Change::Health { .. })), "{changes:?}");
+}
+
 fn reading(started: Option<f64>, tokens: u64) -> Reading {
     let sample = Sample {
         sent_at: at(0),
