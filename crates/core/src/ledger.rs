@@ -57,7 +57,8 @@ impl Ledger {
     /// counters that moved.
     pub fn note_progress(&self, now: Timestamp) {
         if now.since(self.progress_at()) >= PROGRESS_RESOLUTION {
-            self.progress_nanos.store(now.as_nanos(), Ordering::Relaxed);
+            // Not a store: another thread may have noted a later moment since that look.
+            self.progress_nanos.fetch_max(now.as_nanos(), Ordering::Relaxed);
         }
     }
 
