@@ -3,6 +3,7 @@
 mod bodies;
 mod connections;
 mod files;
+mod http2;
 mod smuggling;
 mod stalled;
 
