@@ -14,6 +14,7 @@ mod wire;
 
 mod cancel;
 mod cli;
+pub mod config_corpus;
 mod contract;
 mod credentials;
 mod health;
