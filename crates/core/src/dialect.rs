@@ -24,6 +24,7 @@ use alloc::vec::Vec;
 use memchr::memmem;
 
 use crate::attempt::speaks_of_dead_engine;
+use crate::quoted::json_string;
 use crate::sse::{Event, Splitter};
 
 /// The conventions of a stream, by the path of the request.
@@ -329,26 +330,6 @@ fn status_member(json: &[u8]) -> Option<u16> {
     let digits = value.iter().position(|byte| !byte.is_ascii_digit())?;
     let status = core::str::from_utf8(&value[..digits]).ok()?.parse().ok()?;
     (100..=599).contains(&status).then_some(status)
-}
-
-/// `text` as a JSON string, quotes included (RFC 8259, section 7).
-fn json_string(text: &str) -> alloc::string::String {
-    use core::fmt::Write;
-
-    let mut json = alloc::string::String::with_capacity(text.len() + 2);
-    json.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => json.extend(['\\', character]),
-            '\0'..='\x1f' => {
-                // Writing to a String cannot fail.
-                let _ = write!(json, "\\u{:04x}", u32::from(character));
-            }
-            _ => json.push(character),
-        }
-    }
-    json.push('"');
-    json
 }
 
 #[cfg(test)]

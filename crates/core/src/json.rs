@@ -68,8 +68,8 @@ pub(crate) fn elements<'a>(text: &'a [u8], mut visit: impl FnMut(Value<'a>)) -> 
 
 /// What has not been read yet. Each method takes what it is named after off the front and returns
 /// None if something else stands there.
-struct Scanner<'a> {
-    rest: &'a [u8],
+pub(crate) struct Scanner<'a> {
+    pub(crate) rest: &'a [u8],
 }
 
 impl<'a> Scanner<'a> {
@@ -112,7 +112,7 @@ impl<'a> Scanner<'a> {
         Some(())
     }
 
-    fn value(&mut self) -> Option<Value<'a>> {
+    pub(crate) fn value(&mut self) -> Option<Value<'a>> {
         match self.rest.first()? {
             b'"' => self.string().map(Value::Text),
             b'{' | b'[' => self.container().map(Value::Container),
@@ -120,7 +120,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn string(&mut self) -> Option<Quoted<'a>> {
+    pub(crate) fn string(&mut self) -> Option<Quoted<'a>> {
         self.byte(b'"')?;
         let (text, rest) = Quoted::read(self.rest)?;
         self.rest = rest;
@@ -155,12 +155,12 @@ impl<'a> Scanner<'a> {
         (!scalar.is_empty()).then_some(scalar)
     }
 
-    fn byte(&mut self, wanted: u8) -> Option<()> {
+    pub(crate) fn byte(&mut self, wanted: u8) -> Option<()> {
         self.rest = self.rest.strip_prefix(&[wanted])?;
         Some(())
     }
 
-    fn space(&mut self) {
+    pub(crate) fn space(&mut self) {
         let length = self.rest.iter().position(|&byte| !is_space(byte));
         self.rest = &self.rest[length.unwrap_or(self.rest.len())..];
     }

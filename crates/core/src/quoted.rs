@@ -47,6 +47,26 @@ fn next_quote(text: &[u8]) -> Option<usize> {
     memchr(b'"', text)
 }
 
+/// `text` as a JSON string, quotes included (RFC 8259, section 7).
+pub(crate) fn json_string(text: &str) -> alloc::string::String {
+    use core::fmt::Write;
+
+    let mut json = alloc::string::String::with_capacity(text.len() + 2);
+    json.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => json.extend(['\\', character]),
+            '\0'..='\x1f' => {
+                // Writing to a String cannot fail.
+                let _ = write!(json, "\\u{:04x}", u32::from(character));
+            }
+            _ => json.push(character),
+        }
+    }
+    json.push('"');
+    json
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use self::page::Page;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::proxy::REASONS;
-use crate::traffic::{CAUSES, CUTS, GIVEN_UP, HistogramCounts, Series, Traffic};
+use crate::traffic::{CAUSES, CUTS, Continuation, GIVEN_UP, HistogramCounts, Series, Traffic};
 
 /// The content type that names the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -147,6 +147,12 @@ fn attempts(page: &mut Page, board: &Board, traffic: &Traffic) {
     let denied = traffic.given_up();
     for reason in GIVEN_UP {
         page.sample(name, &[("reason", reason)], denied.get(reason).unwrap_or(&0));
+    }
+    let name = "mvllm_stream_continuations_total";
+    page.family(name, "counter", "Streamed answers whose server died, by what came of it.");
+    let continuations = traffic.continuations();
+    for word in Continuation::ALL.map(Continuation::word) {
+        page.sample(name, &[("outcome", word)], continuations.get(word).unwrap_or(&0));
     }
     let name = "mvllm_hedges_total";
     page.family(name, "counter", "Second attempts made because the first took long.");

@@ -422,7 +422,7 @@ fn repaired(text: &str, error: &UrlError) -> Option<ServerUrl> {
     repaired.parse().ok()
 }
 
-fn misfit<K: Kind>(kind: &K, found: &Spanned<DeValue<'_>>) -> Vec<Misfit> {
+pub(super) fn misfit<K: Kind>(kind: &K, found: &Spanned<DeValue<'_>>) -> Vec<Misfit> {
     vec![whole_misfit(kind.expected(), found)]
 }
 

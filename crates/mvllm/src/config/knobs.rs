@@ -7,10 +7,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use mvllm_core::continuation::Mode;
+
 use super::diff::KnobChange;
 use super::kind::{
     Bytes, Count, Key, Kind, List, Optional, Positive, Ratio, Seconds, Switch, Url, WholeSeconds,
 };
+use super::one_of::CONTINUE_STREAMS;
 use super::origin::Origin;
 use super::path_pattern::PathPattern;
 use super::secret::Secret;
@@ -185,6 +188,13 @@ table! {
         /// counts, and the other server is told to stop. 0: never. It costs the fleet a second
         /// prefill of every request that takes so long, within `retry_budget`.
         hedge_after: Duration = Seconds { default: 0.0, min: 0.0 }, Reload, "0.2.0";
+        /// How a streamed answer is carried on at another server when its own dies or falls silent.
+        /// `"exact"`: by token ids, which vLLM is asked for with `return_token_ids` and which are
+        /// taken out of what the client gets; with greedy decoding the answer is the same as without
+        /// the accident. By text where a server tells no ids. `"text"`: by the text so far, with
+        /// `continue_final_message`; where that is tokenised differently, the answer goes on
+        /// differently. `"off"`: the stream breaks.
+        continue_streams: Mode = CONTINUE_STREAMS, Reload, "0.2.0";
         /// After this many failed requests in a row (refused or broken connections, silence, 5xx) a
         /// server is taken out until it answers a probe, or, if it refused connections, a health
         /// check.

@@ -23,6 +23,7 @@ pub mod file;
 pub mod kind;
 pub mod knobs;
 mod lax;
+mod one_of;
 pub mod origin;
 pub mod path_pattern;
 pub mod report;

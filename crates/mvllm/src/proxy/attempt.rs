@@ -48,6 +48,8 @@ pub(super) struct Prepared {
     pub(super) body: Bytes,
     pub(super) route: Route,
     pub(super) upgrade: Option<HeaderValue>,
+    /// The longest event that is waited for before any of it is passed on.
+    pub(super) event_max: usize,
 }
 
 /// What the client is to get.
@@ -251,7 +253,8 @@ async fn receive(
     // The answer to HEAD has the headers of a stream and none of its events.
     let has_body = prepared.method != Method::HEAD;
     let events = event_dialect(&head, prepared.route.dialect()).filter(|_| has_body);
-    let mut stream = AnswerStream::new(incoming, events, prepared.origin_of(head.status));
+    let mut stream =
+        AnswerStream::new(incoming, events, prepared.origin_of(head.status), prepared.event_max);
     if let Some(failure) = hold(&mut stream, &head, &mut silence).await? {
         let detail = format!("{} {failure:?}", head.status);
         let answer = stream.is_complete().then(|| (head, stream.contents()));

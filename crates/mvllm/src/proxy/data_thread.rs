@@ -10,6 +10,7 @@ use mvllm_core::snapshot::ServerKey;
 use mvllm_core::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 
+use super::kept::KeptInTotal;
 use super::quarantine::{Fingerprint, Quarantine};
 use super::refuse::Refused;
 use crate::board::Board;
@@ -18,11 +19,12 @@ use crate::status::StatusReport;
 use crate::traffic::Traffic;
 use crate::upstream::Pool;
 
-/// What keeps retries from doing harm; one for all threads.
+/// What keeps retries and continuations from doing harm; one for all threads.
 #[derive(Debug, Default)]
 pub(crate) struct Safeguards {
     pub(super) budget: RetryBudget,
     pub(super) quarantine: Quarantine,
+    pub(super) kept: Arc<KeptInTotal>,
 }
 
 /// One thread's share of everything.

@@ -23,50 +23,58 @@ use crate::traffic::Record;
 /// request of vLLM's queue is served in about that time, or many are.
 const FULL_FOR: Duration = Duration::from_secs(1);
 
-/// Sends the request to the best server, and to the next best while nothing has come back.
+/// Sends the request to the best server, and to the next best while nothing has come back. What
+/// failed is noted in `tried`.
 pub(super) async fn dispatch(
     thread: &Arc<DataThread>,
     prepared: &Prepared,
     model: Option<&str>,
     record: &mut Record,
+    tried: &mut Tried,
 ) -> Result<Answered, Defeat> {
     thread.safeguards.budget.note_request(thread.clock.now());
-    let (tried, defeats) = (Tried::default(), Defeats::default());
-    let mut course = Course { thread, prepared, model, record, tried, defeats };
-    loop {
-        let published = Arc::clone(&thread.board.read());
-        let candidate = match course.candidate(&published).await {
-            Ok(candidate) => candidate,
-            Err(refusal) => return Err(course.defeats.settle(refusal, &published, model)),
-        };
-        let outcome = match course.hedge_after(&published) {
-            None => course.tries(candidate, &published).await,
-            // Boxed, so that requests that never race need no room for it.
-            Some(patience) => Box::pin(course.races(candidate, patience, &published)).await,
-        };
-        match outcome {
-            Ok(answered) => return Ok(answered),
-            Err(failure) => match course.after(failure, &published) {
-                Next::TryAnother => {}
-                Next::GiveUp(why) => {
-                    return Err(course.defeats.give_up(why, &published, model));
-                }
-            },
-        }
-    }
+    let defeats = Defeats::default();
+    Course { thread, prepared, asked: prepared, model, record, tried, defeats }.run().await
 }
 
 /// One request on its way, and what has become of it so far.
-struct Course<'a> {
-    thread: &'a Arc<DataThread>,
-    prepared: &'a Prepared,
-    model: Option<&'a str>,
-    record: &'a mut Record,
-    tried: Tried,
-    defeats: Defeats,
+pub(super) struct Course<'a> {
+    pub(super) thread: &'a Arc<DataThread>,
+    pub(super) prepared: &'a Prepared,
+    /// What the client asked: whatever is made of it later, it is that which may be poison.
+    pub(super) asked: &'a Prepared,
+    pub(super) model: Option<&'a str>,
+    pub(super) record: &'a mut Record,
+    pub(super) tried: &'a mut Tried,
+    pub(super) defeats: Defeats,
 }
 
 impl Course<'_> {
+    pub(super) async fn run(mut self) -> Result<Answered, Defeat> {
+        let (thread, model) = (self.thread, self.model);
+        loop {
+            let published = Arc::clone(&thread.board.read());
+            let candidate = match self.candidate(&published).await {
+                Ok(candidate) => candidate,
+                Err(refusal) => return Err(self.defeats.settle(refusal, &published, model)),
+            };
+            let outcome = match self.hedge_after(&published) {
+                None => self.tries(candidate, &published).await,
+                // Boxed, so that requests that never race need no room for it.
+                Some(patience) => Box::pin(self.races(candidate, patience, &published)).await,
+            };
+            match outcome {
+                Ok(answered) => return Ok(answered),
+                Err(failure) => match self.after(failure, &published) {
+                    Next::TryAnother => {}
+                    Next::GiveUp(why) => {
+                        return Err(self.defeats.give_up(why, &published, model));
+                    }
+                },
+            }
+        }
+    }
+
     async fn tries(
         &mut self,
         candidate: Candidate,
@@ -135,11 +143,11 @@ impl Course<'_> {
     }
 
     /// What the failed attempts leave to do.
-    fn after(&self, failure: Failure, published: &Published) -> Next {
+    pub(super) fn after(&self, failure: Failure, published: &Published) -> Next {
         let tuning = &published.settings.tuning;
         let budget = || self.budget(published);
         let retries = tuning.max_retries as usize;
-        let step = next(failure, self.prepared.replay(), &self.tried, retries, budget);
+        let step = next(failure, self.prepared.replay(), self.tried, retries, budget);
         if let Next::GiveUp(why) = step {
             self.thread.traffic.count_given_up(why);
             if why == GiveUp::Poison && !tuning.poison_quarantine.is_zero() {
@@ -194,13 +202,13 @@ impl Course<'_> {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(self.prepared.path.path(), &self.prepared.body)
+        Fingerprint::of(self.asked.path.path(), &self.asked.body)
     }
 
     /// Decides; waits for servers that are just being checked for the first time, if nobody else is
     /// there.
     async fn candidate(&self, published: &Published) -> Result<Candidate, Refusal> {
-        let decision = decide(self.thread, published, &self.tried, self.model);
+        let decision = decide(self.thread, published, self.tried, self.model);
         if !matches!(decision, Err(Refusal::NotYet)) {
             return decision;
         }
@@ -210,7 +218,7 @@ impl Course<'_> {
         let mut changes = self.thread.board.subscribe();
         loop {
             let published = Arc::clone(&self.thread.board.read());
-            let decision = decide(self.thread, &published, &self.tried, self.model);
+            let decision = decide(self.thread, &published, self.tried, self.model);
             if !matches!(decision, Err(Refusal::NotYet)) {
                 return decision;
             }
@@ -221,7 +229,7 @@ impl Course<'_> {
     }
 }
 
-fn decide(
+pub(super) fn decide(
     thread: &DataThread,
     published: &Published,
     tried: &Tried,

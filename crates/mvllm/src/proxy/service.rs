@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use mvllm_core::choice::Tried;
+use mvllm_core::continuation::Scribe;
 use mvllm_core::route::Route;
 use mvllm_core::{json_fields, multipart};
 
@@ -21,6 +23,7 @@ use super::dispatch::dispatch;
 use super::refuse::Refused;
 use super::relay::Relay;
 use super::reply::Reply;
+use super::resume::{Intent, Resumable};
 use super::{headers, request_id, retry_after, upgrade};
 use crate::admin;
 use crate::board::Published;
@@ -74,7 +77,7 @@ async fn account_for(
     let mut record =
         Record::begin(traffic, thread.clock, id.to_owned(), client.peer, method, path.clone());
     match forward(thread, published, request, &mut record).await {
-        Ok((answered, upgrade)) => deliver(answered, upgrade, client, record, thread),
+        Ok(forwarded) => deliver(forwarded, client, record, thread),
         Err(defeat) => console(defeat, &path, &mut record),
     }
 }
@@ -99,12 +102,20 @@ fn console(defeat: Defeat, path: &str, record: &mut Record) -> Response<Reply> {
     response
 }
 
+/// The answer to a request, and what belongs to the two.
+struct Forwarded {
+    answered: Answered,
+    upgrade: Option<OnUpgrade>,
+    /// What it takes to carry the answer on at another server.
+    resumable: Option<(Box<Resumable>, Box<Scribe>)>,
+}
+
 async fn forward(
     thread: &Arc<DataThread>,
     published: &Published,
     mut request: Request<Incoming>,
     record: &mut Record,
-) -> Result<(Answered, Option<OnUpgrade>), Defeat> {
+) -> Result<Forwarded, Defeat> {
     let tuning = &published.settings.tuning;
     let limit = tuning.max_requests_in_flight;
     // This one is counted already.
@@ -121,6 +132,10 @@ async fn forward(
     let body = collect(body, Bounds::of(tuning), &thread.traffic.bodies)
         .await
         .map_err(|error| refusal(&error, tuning))?;
+    let (intent, body) = match head.method {
+        Method::POST => Intent::of(thread, tuning.continue_streams, path.path(), body),
+        _ => (None, body),
+    };
     thread.check_quarantine(path.path(), &body)?;
     let model = model_of(&head.headers, &body, head.uri.query());
     record.names_model(
@@ -133,9 +148,12 @@ async fn forward(
         body,
         route,
         upgrade: protocol,
+        event_max: Intent::event_max(intent.as_ref()),
     };
-    let answered = dispatch(thread, &prepared, model.as_deref(), record).await?;
-    Ok((answered, client))
+    let mut tried = Tried::default();
+    let answered = dispatch(thread, &prepared, model.as_deref(), record, &mut tried).await?;
+    let resumable = intent.map(|intent| intent.begin(prepared, model, tried));
+    Ok(Forwarded { answered, upgrade: client, resumable })
 }
 
 fn route(path: &str, open_paths: &[PathPattern]) -> Result<Route, Refused> {
@@ -147,22 +165,23 @@ fn route(path: &str, open_paths: &[PathPattern]) -> Result<Route, Refused> {
 }
 
 fn deliver(
-    answered: Answered,
-    upgrade: Option<OnUpgrade>,
+    forwarded: Forwarded,
     client: &ClientConnection,
     mut record: Record,
     thread: &Arc<DataThread>,
 ) -> Response<Reply> {
-    let Answered { mut head, body } = answered;
+    let Forwarded { answered: Answered { mut head, body }, upgrade, resumable } = forwarded;
     match body {
         AnswerBody::Stream(held) => {
-            if held.stream.has_events() {
+            let is_streamed = held.stream.has_events();
+            if is_streamed {
                 headers::for_client_of_events(&mut head);
                 record.is_streamed();
             } else {
                 headers::for_client(&mut head);
             }
-            let relay = Relay::new(*held, record, Arc::clone(thread));
+            let relay =
+                Relay::new(*held, record, Arc::clone(thread), resumable.filter(|_| is_streamed));
             Response::from_parts(head, Reply::Relayed(Box::new(relay)))
         }
         AnswerBody::Upgraded { server, lease, candidate } => {

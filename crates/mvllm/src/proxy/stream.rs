@@ -7,17 +7,22 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, SizeHint};
 use hyper::body::Incoming;
+use mvllm_core::continuation::Scribe;
 use mvllm_core::dialect::{Dialect, Ending, Progress, StreamWatch};
+
+use super::scribed::Scribed;
 
 /// An event that is longer is passed on in pieces; after that a break can no longer be told to the
 /// client within the stream, only by breaking its connection.
-const EVENT_MAX: usize = 1024 * 1024;
+pub(super) const EVENT_MAX: usize = 1024 * 1024;
 
 /// An answer's body. Of an event stream only whole events become ready, so that a broken one can be
 /// ended with an event of our own.
 #[derive(Debug)]
 pub(super) struct AnswerStream {
     incoming: Incoming,
+    event_max: usize,
+    scribed: Option<Scribed>,
     events: Option<Box<StreamWatch>>,
     ready: VecDeque<Bytes>,
     ready_bytes: usize,
@@ -60,10 +65,18 @@ pub(super) enum Step {
 }
 
 impl AnswerStream {
-    /// `event_dialect` is that of an event stream; other bodies have none.
-    pub(super) fn new(incoming: Incoming, event_dialect: Option<Dialect>, origin: Origin) -> Self {
+    /// `event_dialect` is that of an event stream; other bodies have none. Events longer than
+    /// `event_max` are not waited for.
+    pub(super) fn new(
+        incoming: Incoming,
+        event_dialect: Option<Dialect>,
+        origin: Origin,
+        event_max: usize,
+    ) -> Self {
         Self {
             incoming,
+            event_max,
+            scribed: None,
             events: event_dialect.map(|dialect| Box::new(StreamWatch::new(dialect))),
             ready: VecDeque::new(),
             ready_bytes: 0,
@@ -101,6 +114,55 @@ impl AnswerStream {
                 Poll::Ready(Step::Bytes)
             }
         }
+    }
+
+    /// From here on, and for what is ready, the scribe says what is passed on.
+    pub(super) fn follow(&mut self, scribe: Box<Scribe>) {
+        if self.within_event {
+            return;
+        }
+        self.scribed = Some(Scribed::new(scribe));
+        let ready: Vec<Bytes> = self.ready.drain(..).collect();
+        self.ready_bytes = 0;
+        let blocks = match &ready[..] {
+            [one] => one.clone(),
+            several => several.concat().into(),
+        };
+        self.make_ready_as_scribed(blocks);
+    }
+
+    /// The scribe, if there is one and it knows how to go on.
+    pub(super) fn able_scribe(&mut self) -> Option<&mut Scribe> {
+        let scribed = self.scribed.as_mut().filter(|scribed| scribed.scribe.is_able())?;
+        Some(&mut scribed.scribe)
+    }
+
+    /// Ends the scribe's work here.
+    pub(super) fn take_scribe(&mut self) -> Option<Box<Scribe>> {
+        self.scribed.take().map(|scribed| scribed.scribe)
+    }
+
+    /// How much is kept of the answer to be able to carry it on; none if that is out of the question.
+    pub(super) fn kept_bytes(&self) -> Option<usize> {
+        let scribe = &self.scribed.as_ref()?.scribe;
+        scribe.is_able().then(|| scribe.transcript().weight())
+    }
+
+    /// Lets go of what is kept.
+    pub(super) fn keep_no_more(&mut self) {
+        let withheld = self.scribed.as_mut().map(|scribed| scribed.scribe.give_up());
+        self.make_ready(withheld.unwrap_or_default().into());
+    }
+
+    /// Whether this is the rest of an answer, and does not follow.
+    pub(super) fn has_diverged(&self) -> bool {
+        self.scribed.as_ref().is_some_and(|scribed| scribed.scribe.has_diverged())
+    }
+
+    /// Adds events of our own.
+    pub(super) fn append(&mut self, events: Vec<u8>) {
+        self.held_back.clear();
+        self.make_ready(events.into());
     }
 
     /// The next bytes that may be passed on.
@@ -187,17 +249,23 @@ impl AnswerStream {
             Progress::Failed(_) => Sign::Server,
             Progress::Started | Progress::Finished => output,
         };
-        let too_long = events.pending() > EVENT_MAX;
+        let too_long = events.pending() > self.event_max;
+        let theirs = matches!(events.progress(), Progress::Failed(why) if !why.blames_server());
         if complete > 0 {
-            self.release();
-            self.within_event = false;
             let whole = data.split_to(complete);
-            self.make_ready(whole);
+            self.make_ready_whole(whole);
+            self.within_event = false;
+        }
+        if theirs {
+            // Another server would say the same.
+            self.keep_no_more();
         }
         if !data.is_empty() {
             self.held_back.push(data);
         }
         if too_long {
+            self.keep_no_more();
+            self.scribed = None;
             self.release();
             self.within_event = true;
         }
@@ -207,6 +275,29 @@ impl AnswerStream {
         for part in std::mem::take(&mut self.held_back) {
             self.make_ready(part);
         }
+    }
+
+    /// Makes ready what ends with the end of an event.
+    fn make_ready_whole(&mut self, end: Bytes) {
+        if self.scribed.is_none() {
+            self.release();
+            return self.make_ready(end);
+        }
+        if self.held_back.is_empty() {
+            return self.make_ready_as_scribed(end);
+        }
+        self.held_back.push(end);
+        let blocks = self.held_back.concat().into();
+        self.held_back.clear();
+        self.make_ready_as_scribed(blocks);
+    }
+
+    fn make_ready_as_scribed(&mut self, blocks: Bytes) {
+        let passed = match &mut self.scribed {
+            Some(scribed) => scribed.pass(blocks),
+            None => blocks,
+        };
+        self.make_ready(passed);
     }
 
     fn make_ready(&mut self, data: Bytes) {

@@ -15,5 +15,5 @@ pub(crate) use buffered::{Buffered, Share};
 pub(crate) use crowd::Member;
 pub(crate) use histogram::{BOUNDS_SECONDS, HistogramCounts};
 pub(crate) use record::{CAUSES, Ending, Record};
-pub(crate) use series::{CUTS, Cut, GIVEN_UP, Series, Traffic};
+pub(crate) use series::{CUTS, Continuation, Cut, GIVEN_UP, Series, Traffic};
 pub(crate) use under_way::{Phase, UnderWay};

@@ -128,7 +128,8 @@ impl Record {
     fn answer_begins(&mut self, status: u16) {
         let now = self.clock.now();
         self.status = status;
-        (self.first, self.latest) = (Some(now), Some(now));
+        self.first.get_or_insert(now);
+        self.latest = Some(now);
         self.request.is_answered();
         self.series = Some(self.traffic.series(&self.key()));
     }

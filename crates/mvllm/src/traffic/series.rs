@@ -65,6 +65,33 @@ impl Cut {
     }
 }
 
+/// What came of a streamed answer whose server died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Continuation {
+    /// Another server went on with it.
+    Resumed,
+    /// All of its text was there; mvllm added what was missing of the end.
+    Ended,
+    /// No other server could go on with it.
+    Failed,
+    /// It was none that can be carried on.
+    Impossible,
+}
+
+impl Continuation {
+    pub(crate) const ALL: [Self; 4] = [Self::Ended, Self::Failed, Self::Impossible, Self::Resumed];
+
+    /// For the label.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Resumed => "resumed",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+            Self::Impossible => "impossible",
+        }
+    }
+}
+
 /// Counters of one server and model.
 #[derive(Debug, Default)]
 pub(crate) struct Series {
@@ -92,6 +119,7 @@ pub(crate) struct Traffic {
     pub(crate) crowd: Arc<Crowd>,
     /// What request bodies hold of the memory.
     pub(crate) bodies: Arc<Buffered>,
+    continuations: Mutex<BTreeMap<&'static str, u64>>,
     pub(crate) under_way: UnderWayList,
 }
 
@@ -170,6 +198,17 @@ impl Traffic {
     /// Connections that were ended, by reason.
     pub(crate) fn cuts(&self) -> BTreeMap<&'static str, u64> {
         self.cuts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The server of a streamed answer died, and this came of it.
+    pub(crate) fn count_continuation(&self, outcome: Continuation) {
+        let mut counts = self.continuations.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(outcome.word()).or_default() += 1;
+    }
+
+    /// Streamed answers whose server died, by what came of it.
+    pub(crate) fn continuations(&self) -> BTreeMap<&'static str, u64> {
+        self.continuations.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn count_hedge(&self) {

@@ -32,5 +32,6 @@ mod reload;
 mod retry;
 mod rolling;
 mod streaming;
+mod survive;
 mod tidy;
 mod transparency;
