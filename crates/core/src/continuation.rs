@@ -1,7 +1,7 @@
 //! Carrying a streamed answer on at another server after its own has died.
 //!
 //! [`Terms`] say, from the request alone, whether that is possible and in which way. A [`Scribe`]
-//! follows the events on their way to the client and keeps a [`Transcript`] of what was said. When
+//! follows the events on their way to the client and keeps a transcript of what was said. When
 //! the server dies, [`Scribe::resumption`] says what to ask of another server; the scribe then
 //! turns that server's events into those that the client would have got from the first.
 //!
@@ -23,7 +23,6 @@ pub use align::{Alignment, Step};
 pub use resume::{Continued, Cut, Resumption, Seam, Tokenized, detokenized};
 pub use scribe::{Passed, Scribe};
 pub use terms::{Api, Terms, with_ids_asked_for};
-pub use transcript::Transcript;
 
 /// How an answer may be carried on: `continue_streams`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -94,9 +94,9 @@ impl Scribe {
         self.diverged
     }
 
-    /// What was said so far.
-    pub fn transcript(&self) -> &Transcript {
-        &self.transcript
+    /// About how many bytes are kept.
+    pub fn weight(&self) -> usize {
+        self.transcript.weight() + self.withheld.len()
     }
 
     /// What was withheld, if nobody goes on.

@@ -7,7 +7,7 @@ use crate::json_members::token_ids;
 
 /// The answer so far: its text and, where the server tells them, the tokens of prompt and answer.
 #[derive(Debug, Default)]
-pub struct Transcript {
+pub(super) struct Transcript {
     /// What the client's events have in common, from the brace on.
     pub(super) envelope: Vec<u8>,
     /// As it is written between quotes in JSON.
@@ -37,7 +37,7 @@ pub(super) struct Spoken {
 
 impl Transcript {
     /// About how many bytes it takes.
-    pub fn weight(&self) -> usize {
+    pub(super) fn weight(&self) -> usize {
         self.envelope.len() + self.text.len() + 4 * (self.prompt_ids.len() + self.ids.len())
     }
 

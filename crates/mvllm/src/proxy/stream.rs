@@ -145,7 +145,7 @@ impl AnswerStream {
     /// How much is kept of the answer to be able to carry it on; none if that is out of the question.
     pub(super) fn kept_bytes(&self) -> Option<usize> {
         let scribe = &self.scribed.as_ref()?.scribe;
-        scribe.is_able().then(|| scribe.transcript().weight())
+        scribe.is_able().then(|| scribe.weight())
     }
 
     /// Lets go of what is kept.
