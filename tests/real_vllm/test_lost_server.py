@@ -81,6 +81,8 @@ def aftermath(request, real_servers, tmp_path_factory):
     else:
         disaster, config = victim.kill, {}
     folder = tmp_path_factory.mktemp("router")
+    # Carrying streams on is for test_survive.py.
+    config["continue_streams"] = '"off"'
     router = Router(real_servers, folder, capacities=CAPACITIES, **config)
     try:
         router.wait_until_healthy()

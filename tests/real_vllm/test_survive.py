@@ -1,0 +1,152 @@
+"""A server is killed, or hangs, in the middle of streamed answers: another carries them on, and the
+clients get what they would have got without the accident."""
+
+import concurrent.futures
+import dataclasses
+import json
+import threading
+
+import httpx
+import pytest
+
+from asks import CHAT, COMPLETIONS, MODEL, PROMPTS, chat, completion, messages
+from clients import PLAIN, openai_for
+from waiting import until
+
+TOKENS = 300
+
+# How many events of each stream there are before the accident: the middle is anywhere behind.
+BEGUN = 20
+
+# For how long a hung server is believed in: longer than a busy machine lets its neighbour do nothing.
+REQUEST_TIMEOUT = 5
+
+STREAMED = {"max_tokens": TOKENS, "stream": True, "stream_options": {"include_usage": True}}
+GREEDY = [
+    (path, ask(prompt, **STREAMED))
+    for path, ask in ((CHAT, chat), (COMPLETIONS, completion))
+    for prompt in PROMPTS[:4]
+]
+# Drawn at random, out of one: what is drawn again shows, and what is left out.
+SAMPLED = [(path, {**body, "temperature": 1, "top_k": 1}) for path, body in GREEDY]
+# Held back text, whether or not the string ever comes.
+STOPPED = [(path, {**body, "stop": ["no such text", " lo"]}) for path, body in GREEDY]
+
+
+@dataclasses.dataclass
+class Streamed:
+    """One answer as the client got it."""
+
+    text: str = ""
+    finish: str | None = None
+    usage: dict | None = None
+    ids: set = dataclasses.field(default_factory=set)
+    events: int = 0
+    done: bool = False
+
+    def take(self, data):
+        if data == "[DONE]":
+            self.done = True
+            return
+        event = json.loads(data)
+        assert "error" not in event, event
+        assert not self.done and "token_ids\":[" not in data, data
+        self.events += 1
+        self.ids.add((event["id"], event["created"], event["object"], event["model"]))
+        for choice in event["choices"]:
+            self.text += choice.get("text") or choice.get("delta", {}).get("content") or ""
+            self.finish = choice["finish_reason"] or self.finish
+        self.usage = event.get("usage") or self.usage
+
+    @property
+    def outcome(self):
+        usage = self.usage and {
+            name: self.usage[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+        }
+        return self.text, self.finish, usage, self.done, len(self.ids)
+
+
+def read(url, path, body, streamed):
+    with httpx.stream("POST", url + path, json=body, timeout=120) as answer:
+        answer.raise_for_status()
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                streamed.take(line.removeprefix("data: "))
+    return streamed
+
+
+def undisturbed(server, asks):
+    with concurrent.futures.ThreadPoolExecutor(len(asks)) as threads:
+        futures = [threads.submit(read, server.url, *ask, Streamed()) for ask in asks]
+        return [future.result() for future in futures]
+
+
+def through_an_accident(router, victim, asks, accident):
+    """The answers to `asks` through the router, with an accident of the victim in their middle."""
+    answers = [Streamed() for _ in asks]
+    with concurrent.futures.ThreadPoolExecutor(len(asks)) as threads:
+        pairs = zip(asks, answers, strict=True)
+        futures = [threads.submit(read, router.url, *ask, into) for ask, into in pairs]
+        until(lambda: all(each.events >= BEGUN or each.done for each in answers), "all have begun")
+        hit = victim.running
+        assert hit > 0, "the victim is at work"
+        accident()
+        return [future.result() for future in futures], hit
+
+
+def check(servers, start_router, note, asks, accident, **config):
+    victim, survivor = servers
+    expected = undisturbed(survivor, asks)
+    router = start_router(servers, **config)
+    answers, hit = through_an_accident(router, victim, asks, lambda: accident(victim))
+    same = [
+        answer.outcome == right.outcome for answer, right in zip(answers, expected, strict=True)
+    ]
+    note(f"{sum(same)} of {len(same)} as undisturbed; {hit:.0f} were on the lost server")
+    for answer, right in zip(answers, expected, strict=True):
+        assert answer.outcome == right.outcome
+
+
+@pytest.mark.ends_a_server
+@pytest.mark.parametrize("asks", [GREEDY, SAMPLED, STOPPED], ids=["greedy", "sampled", "stops"])
+def test_streams_survive_that_their_server_is_killed(servers, start_router, note, asks):
+    check(servers, start_router, note, asks, lambda victim: victim.kill())
+
+
+def test_streams_survive_that_their_server_hangs(servers, start_router, note):
+    try:
+        check(
+            servers,
+            start_router,
+            note,
+            GREEDY,
+            lambda victim: victim.freeze(),
+            request_timeout=REQUEST_TIMEOUT,
+        )
+    finally:
+        servers[0].thaw()
+
+
+@pytest.mark.ends_a_server
+def test_the_sdk_notices_nothing(servers, start_router):
+    victim, survivor = servers
+    asked = {"model": MODEL, "messages": messages(PROMPTS[0]), "max_tokens": TOKENS, **PLAIN}
+    with openai_for(survivor) as direct:
+        right = direct.chat.completions.create(**asked).choices[0]
+    router = start_router(servers, capacities=[1000, 1])
+    texts, begun = [], threading.Event()
+
+    def listen():
+        with openai_for(router) as client:
+            for chunk in client.chat.completions.create(**asked, stream=True):
+                texts.append(chunk.choices[0].delta.content or "")
+                if len(texts) > BEGUN:
+                    begun.set()
+            return chunk.choices[0].finish_reason
+
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        finish = thread.submit(listen)
+        assert begun.wait(60)
+        victim.kill()
+        assert finish.result() == right.finish_reason
+    assert "".join(texts) == right.message.content
