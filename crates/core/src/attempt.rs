@@ -25,6 +25,15 @@ pub enum Failure {
     EngineDead,
     /// What came is not HTTP.
     Malformed,
+    /// The prompt is longer than this server takes, and another one takes longer ones.
+    TooLong {
+        /// What it takes.
+        max_len: u32,
+    },
+    /// The server does not hold what the request is about, and another one may.
+    NotHeld,
+    /// The server does not take requests for the data-parallel rank that this router named.
+    RankRefused,
 }
 
 impl Failure {
@@ -39,11 +48,20 @@ impl Failure {
             Self::ErrorEvent => Some(Fault::ErrorEvent),
             Self::EngineDead => Some(Fault::EngineDead),
             Self::Malformed => Some(Fault::Malformed),
-            Self::Overloaded(_) | Self::OwnLimit => None,
+            Self::Overloaded(_)
+            | Self::OwnLimit
+            | Self::TooLong { .. }
+            | Self::NotHeld
+            | Self::RankRefused => None,
         }
     }
 
-    /// Whether the server answered at all, so that the client can be given that answer.
+    /// Whether the server said at once, and rightly, that the request was put to it wrongly by us.
+    pub const fn is_declined(self) -> bool {
+        matches!(self, Self::TooLong { .. } | Self::NotHeld | Self::RankRefused)
+    }
+
+    /// Whether the server answered as others might, so that the client can be given that answer.
     pub const fn is_answer(self) -> bool {
         matches!(
             self,
@@ -54,6 +72,7 @@ impl Failure {
     /// Whether the server may have acted on the request before it failed.
     pub const fn may_have_begun(self) -> bool {
         !matches!(self, Self::Unreachable | Self::OwnLimit | Self::Overloaded(_))
+            && !self.is_declined()
     }
 
     /// Whether the server went down under the request, for all that can be seen from here. When an
@@ -66,6 +85,7 @@ impl Failure {
     /// down with its server, is carried by nobody: sending it elsewhere is no extra load.
     const fn draws_on_budget(self) -> bool {
         !matches!(self, Self::Unreachable | Self::OwnLimit | Self::Lost | Self::EngineDead)
+            && !self.is_declined()
     }
 }
 
@@ -160,6 +180,20 @@ pub fn judge(status: u16, body: &[u8]) -> Verdict {
     }
 }
 
+/// Whether a server says that a request is too long for it: the words of vLLM 0.32 for the prompt
+/// and for the answer (vllm/renderers/params.py), and of the versions before it.
+pub fn speaks_of_length(status: u16, body: &[u8]) -> bool {
+    const WORDS: [&[u8]; 3] =
+        [b"maximum context length", b"max_model_len", b"maximum model length"];
+    status == 400 && WORDS.iter().any(|words| memchr::memmem::find(body, words).is_some())
+}
+
+/// Whether a server says that it has no rank as it was asked for (vllm/v1/engine/
+/// input_processor.py).
+pub fn speaks_of_rank(status: u16, body: &[u8]) -> bool {
+    status == 400 && memchr::memmem::find(body, b"data_parallel_rank").is_some()
+}
+
 /// The words of vLLM's `EngineDeadError` (vllm/v1/engine/exceptions.py), which is given the status
 /// 500 and the type `InternalServerError` (serve/exception_handling/error_response.py): only the
 /// message tells. Of a stream's error event only the two ends are known, hence two phrases. Before
@@ -251,6 +285,30 @@ mod tests {
         assert_eq!(after(&[lost], Replay::Safe, 9, true), Next::TryAnother);
         assert_eq!(after(&[lost, busy], Replay::Safe, 9, true), Next::TryAnother);
         assert_eq!(after(&[lost, busy, lost], Replay::Safe, 9, true), Next::GiveUp(GiveUp::Poison));
+    }
+
+    #[test]
+    fn who_is_told_that_another_server_is_meant_has_lost_no_attempt() {
+        let not_here = Failure::NotHeld;
+        assert_eq!(after(&[not_here; 9], Replay::Safe, 0, false), Next::TryAnother);
+        assert_eq!(after(&[not_here], Replay::OnlyIfNotBegun, 3, true), Next::TryAnother);
+        let too_long = Failure::TooLong { max_len: 9 };
+        assert_eq!(after(&[too_long], Replay::Safe, 0, false), Next::TryAnother);
+        assert_eq!((not_here.fault(), too_long.fault()), (None, None));
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_is_told_from_other_errors_of_the_client() {
+        for message in [
+            "This model's maximum context length is 32 tokens. However, your prompt contains 40",
+            "max_tokens=90 cannot be greater than max_model_len=32. Please request fewer",
+            "The decoder prompt (length 40) is longer than the maximum model length of 32.",
+        ] {
+            let body = std::format!(r#"{{"error":{{"message":"{message}"}}}}"#);
+            assert!(speaks_of_length(400, body.as_bytes()), "{message}");
+            assert!(!speaks_of_length(200, body.as_bytes()), "{message}");
+        }
+        assert!(!speaks_of_length(400, b"temperature must be non-negative"));
     }
 
     #[test]

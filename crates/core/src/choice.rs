@@ -7,6 +7,7 @@ use crate::attempt::Failure;
 use crate::health::Health;
 use crate::ledger::Reservation;
 use crate::policy::Policy;
+use crate::prompt::Prompt;
 use crate::snapshot::{Admission, Judgement, ServerKey, ServerView, Snapshot};
 use crate::time::Timestamp;
 
@@ -19,6 +20,23 @@ const REDECIDE_MAX: u32 = 8;
 pub struct Facts<'a> {
     /// The model that the request names.
     pub model: Option<&'a str>,
+    /// Its prompt, if it has one that could be read.
+    pub prompt: Option<&'a Prompt>,
+    /// The session that the client names, as a hash.
+    pub session: Option<u64>,
+    /// The one server that holds what the request is about, if that is known.
+    pub holder: Option<ServerKey>,
+    /// Whether a data-parallel rank is to be chosen too: the engine is to answer, and the client has
+    /// not chosen one itself.
+    pub picks_rank: bool,
+}
+
+impl Facts<'_> {
+    /// Whether the prompt is too long for `server`, as far as both are known.
+    fn is_cramped_at(&self, server: &ServerView) -> bool {
+        let room = server.max_len(self.model);
+        self.prompt.zip(room).is_some_and(|(prompt, room)| !prompt.may_fit(room))
+    }
 }
 
 /// The attempts that have already failed for this request.
@@ -27,14 +45,24 @@ pub struct Tried {
     servers: Vec<ServerKey>,
     answered: bool,
     deaths: usize,
+    declined: usize,
+    /// The longest prompt that servers took which said that this one is longer.
+    too_short: Option<u32>,
 }
 
 impl Tried {
     /// Notes that `server` was tried, and why that came to nothing.
     pub fn note(&mut self, server: ServerKey, failure: Failure) {
+        if failure == Failure::RankRefused {
+            return; // without a rank the server may take it
+        }
         self.servers.push(server);
         self.answered |= failure.is_answer();
         self.deaths += usize::from(failure.is_death());
+        self.declined += usize::from(failure.is_declined());
+        if let Failure::TooLong { max_len } = failure {
+            self.too_short = self.too_short.max(Some(max_len));
+        }
     }
 
     /// Takes `server` out of the choice: it is being tried at this moment.
@@ -42,9 +70,10 @@ impl Tried {
         self.servers.push(server);
     }
 
-    /// How many attempts failed.
+    /// How many attempts failed, apart from those where a server said at once that this is none of
+    /// its requests: these cost nobody anything, and there are no more of them than servers.
     pub fn count(&self) -> usize {
-        self.servers.len()
+        self.servers.len() - self.declined
     }
 
     /// How many servers went down under the request.
@@ -54,6 +83,11 @@ impl Tried {
 
     fn contains(&self, server: ServerKey) -> bool {
         self.servers.contains(&server)
+    }
+
+    /// Whether `max_len` is no more than what was too little at another server.
+    fn rules_out(&self, max_len: Option<u32>) -> bool {
+        max_len.zip(self.too_short).is_some_and(|(here, there)| here <= there)
     }
 }
 
@@ -95,14 +129,24 @@ pub fn choose(
     for _ in 0..REDECIDE_MAX {
         let (server, seen) = policy.pick(&eligible, random, now);
         if let Some(reservation) = reserve(server, seen) {
-            return Ok(Candidate { server: Arc::clone(server), reservation });
+            return Ok(candidate(facts, server, reservation, random));
         }
         if server.health == Health::Probation && eligible.len() > 1 {
             eligible.retain(|other| other.key != server.key);
         }
     }
     let (server, _) = policy.pick(&eligible, random, now);
-    Ok(Candidate { server: Arc::clone(server), reservation: server.ledger.reserve() })
+    Ok(candidate(facts, server, server.ledger.reserve(), random))
+}
+
+fn candidate(
+    facts: &Facts<'_>,
+    server: &Arc<ServerView>,
+    reservation: Reservation,
+    random: &mut fastrand::Rng,
+) -> Candidate {
+    let reservation = if facts.picks_rank { reservation.at_some_rank(random) } else { reservation };
+    Candidate { server: Arc::clone(server), reservation }
 }
 
 /// `None` if somebody else decided in between.
@@ -125,6 +169,8 @@ enum Tier {
     Doubtful,
     /// Well, but has not said what it serves.
     ModelsUnknown,
+    /// Well, but the prompt is longer than it takes, by the most cautious estimate.
+    Cramped,
     /// Ejected: better tried than refused, as long as nobody has given any answer.
     LastResort,
 }
@@ -139,6 +185,9 @@ fn eligible<'s>(
     if snapshot.servers.is_empty() {
         return Err(Refusal::NoServers);
     }
+    if let Some(holder) = holder(facts, snapshot, tried) {
+        return Ok(alloc::vec![holder]);
+    }
     let listed = facts.model.map(|model| snapshot.models.servers_of(model));
     let mut best: Vec<&Arc<ServerView>> = Vec::new();
     let mut best_tier = Tier::LastResort;
@@ -151,7 +200,9 @@ fn eligible<'s>(
             Some(_) => Serves::No,
         };
         verdicts.note(server, serves);
-        let Some(tier) = tier(server, serves, tried, snapshot.judgement, now) else { continue };
+        let Some(tier) = tier(facts, server, serves, tried, snapshot.judgement, now) else {
+            continue;
+        };
         if tier < best_tier {
             best.clear();
             best_tier = tier;
@@ -171,6 +222,7 @@ enum Serves {
 }
 
 fn tier(
+    facts: &Facts<'_>,
     server: &ServerView,
     serves: Serves,
     tried: &Tried,
@@ -180,7 +232,11 @@ fn tier(
     if serves == Serves::No || server.admission != Admission::Open || tried.contains(server.key) {
         return None;
     }
+    if tried.rules_out(server.max_len(facts.model)) {
+        return None;
+    }
     let if_well = match serves {
+        _ if facts.is_cramped_at(server) => Tier::Cramped,
         Serves::Unknown => Tier::ModelsUnknown,
         _ if server.has_fallen_silent(now) => Tier::Doubtful,
         _ if server.ledger.is_full(now) => Tier::Full,
@@ -190,13 +246,60 @@ fn tier(
         Health::Unproven => None,
         // Where our own judgement is in doubt, its silence is none, nor is that of its metrics.
         health if judgement == Judgement::Doubted && health.rests_on_silence() => {
-            Some(if serves == Serves::Unknown { Tier::ModelsUnknown } else { Tier::Fit })
+            Some(if if_well > Tier::Doubtful { if_well } else { Tier::Fit })
         }
         Health::Ejected { .. } => (!tried.answered).then_some(Tier::LastResort),
         Health::Probation if server.ledger.is_on_trial() => Some(if_well.max(Tier::Doubtful)),
         Health::UnderTest { .. } => Some(if_well.max(Tier::Doubtful)),
         Health::Healthy | Health::Suspect | Health::Probation => Some(if_well),
     }
+}
+
+/// The server that holds what the request is about. Nobody else has it, so it is asked whatever
+/// its health, and though it may be about to be emptied.
+fn holder<'s>(
+    facts: &Facts<'_>,
+    snapshot: &'s Snapshot,
+    tried: &Tried,
+) -> Option<&'s Arc<ServerView>> {
+    let holder = facts.holder.filter(|&holder| !tried.contains(holder))?;
+    snapshot.servers.iter().find(|server| server.key == holder)
+}
+
+/// Whether somebody else may do better with a prompt that `server` found too long: takes longer
+/// ones.
+pub fn has_more_room_elsewhere(
+    facts: &Facts<'_>,
+    snapshot: &Snapshot,
+    tried: &Tried,
+    server: &ServerView,
+) -> bool {
+    let Some(here) = server.max_len(facts.model) else { return false };
+    let listed = facts.model.and_then(|model| snapshot.models.servers_of(model));
+    (0..).zip(snapshot.servers.iter()).any(|(position, other)| {
+        let serves = listed.is_none_or(|at| at.binary_search(&position).is_ok());
+        let room = other.max_len(facts.model);
+        serves
+            && other.admission == Admission::Open
+            && !tried.contains(other.key)
+            && room.is_some_and(|room| room > here)
+    })
+}
+
+/// Whether somebody else may hold what `server` does not.
+pub fn may_be_held_elsewhere(
+    facts: &Facts<'_>,
+    snapshot: &Snapshot,
+    tried: &Tried,
+    server: &ServerView,
+) -> bool {
+    let listed = facts.model.and_then(|model| snapshot.models.servers_of(model));
+    (0..).zip(snapshot.servers.iter()).any(|(position, other)| {
+        listed.is_none_or(|at| at.binary_search(&position).is_ok())
+            && other.key != server.key
+            && !tried.contains(other.key)
+            && snapshot.gets_requests(other)
+    })
 }
 
 /// What was seen of the fleet while looking for candidates, to say why there are none.

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
+use crate::ranks::Ranks;
 use crate::time::Timestamp;
 
 /// Progress is noted at most this often: the streams of a busy server would otherwise fight for
@@ -19,6 +20,8 @@ pub struct Ledger {
     progress_nanos: AtomicU64,
     full_until_nanos: AtomicU64,
     on_trial: AtomicBool,
+    /// The ranks behind the server's address.
+    pub ranks: Ranks,
 }
 
 impl Ledger {
@@ -30,7 +33,7 @@ impl Ledger {
     /// Takes a place whatever the count is.
     pub fn reserve(self: &Arc<Self>) -> Reservation {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        Reservation { ledger: Arc::clone(self), is_trial: false }
+        Reservation { ledger: Arc::clone(self), is_trial: false, rank: None }
     }
 
     /// Takes the one place of a server on probation. `None` while another request has it.
@@ -50,7 +53,7 @@ impl Ledger {
         self.in_flight
             .compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire)
             .ok()
-            .map(|_| Reservation { ledger: Arc::clone(self), is_trial: false })
+            .map(|_| Reservation { ledger: Arc::clone(self), is_trial: false, rank: None })
     }
 
     /// Notes that the server did something that a hung one does not: bytes of a stream, or token
@@ -85,12 +88,26 @@ impl Ledger {
 pub struct Reservation {
     ledger: Arc<Ledger>,
     is_trial: bool,
+    rank: Option<u32>,
 }
 
 impl Reservation {
     /// The account in which this place is held.
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// Takes a place at one of the server's ranks as well, if there are several.
+    pub(crate) fn at_some_rank(mut self, random: &mut fastrand::Rng) -> Self {
+        if self.rank.is_none() {
+            self.rank = self.ledger.ranks.take(random);
+        }
+        self
+    }
+
+    /// The rank at which the place is held, if that was for us to say.
+    pub fn rank(&self) -> Option<u32> {
+        self.rank
     }
 
     fn for_trial(mut self) -> Self {
@@ -104,6 +121,9 @@ impl Drop for Reservation {
         if self.is_trial {
             self.ledger.on_trial.store(false, Ordering::Release);
         }
+        if let Some(rank) = self.rank {
+            self.ledger.ranks.give_back(rank);
+        }
         self.ledger.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -111,6 +131,7 @@ impl Drop for Reservation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exposition::EngineLoad;
     use alloc::vec::Vec;
 
     #[test]
@@ -162,6 +183,23 @@ mod tests {
             assert!(!ledger.is_on_trial());
             assert_eq!(ledger.in_flight(), 0);
         }
+    }
+
+    #[test]
+    fn a_place_at_a_rank_comes_back_with_the_reservation() {
+        let ledger = Arc::new(Ledger::default());
+        let mut random = fastrand::Rng::with_seed(1);
+        assert_eq!(ledger.reserve().at_some_rank(&mut random).rank(), None);
+        let engine = |engine| EngineLoad { engine, ..EngineLoad::default() };
+        ledger.ranks.note(&[engine(0), engine(1)], &ledger.ranks.own());
+        let mut both = || {
+            let mut held =
+                [ledger.reserve(), ledger.reserve()].map(|r| r.at_some_rank(&mut random));
+            held.sort_unstable_by_key(Reservation::rank);
+            held.each_ref().map(Reservation::rank)
+        };
+        assert_eq!(both(), [Some(0), Some(1)]);
+        assert_eq!(both(), [Some(0), Some(1)], "none was still taken");
     }
 
     #[test]

@@ -32,22 +32,44 @@ pub struct ServerSpec {
     pub declared_models: Option<Models>,
 }
 
-/// Names of models, sorted, without duplicates: base models and LoRA adapters alike.
+/// Models by name, sorted, without duplicates: base models and LoRA adapters alike.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Models(Arc<[Arc<str>]>);
+pub struct Models(Arc<[Model]>);
+
+/// One model as a server serves it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Model {
+    /// What requests call it.
+    pub name: Arc<str>,
+    /// How many tokens prompt and answer may have together (`max_model_len`), if the server says.
+    pub max_len: Option<u32>,
+}
 
 impl Models {
-    /// The set of `names`.
+    /// The set of `names`, of which no more is known.
     pub fn new(names: impl IntoIterator<Item = Arc<str>>) -> Self {
-        let mut names: Vec<_> = names.into_iter().collect();
-        names.sort_unstable();
-        names.dedup();
-        Self(names.into())
+        Self::of(names.into_iter().map(|name| Model { name, max_len: None }))
+    }
+
+    /// The set of `models`.
+    pub fn of(models: impl IntoIterator<Item = Model>) -> Self {
+        let mut models: Vec<_> = models.into_iter().collect();
+        models.sort_unstable();
+        models.dedup_by(|a, b| a.name == b.name);
+        Self(models.into())
     }
 
     /// The names in order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.iter()
+        self.0.iter().map(|model| &model.name)
+    }
+
+    /// How long prompt and answer may be for the model of this name; without a name, for whichever
+    /// takes most. `None` if the server does not say.
+    pub fn max_len(&self, name: Option<&str>) -> Option<u32> {
+        let Some(name) = name else { return self.0.iter().filter_map(|model| model.max_len).max() };
+        let at = self.0.binary_search_by(|model| (*model.name).cmp(name)).ok()?;
+        self.0[at].max_len
     }
 }
 
@@ -114,6 +136,11 @@ impl ServerView {
         let score = load.score(self.spec.capacity);
         let factor = self.handicap.factor(now);
         (if factor > 1.0 { (score + one) * factor - one } else { score }, seen)
+    }
+
+    /// The longest prompt that it takes for a model; see [`Models::max_len`].
+    pub fn max_len(&self, model: Option<&str>) -> Option<u32> {
+        self.models.as_ref()?.max_len(model)
     }
 
     /// Whether it answers scrapes no more, though it used to, and shows no progress on its requests

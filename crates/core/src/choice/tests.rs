@@ -2,10 +2,12 @@ use super::*;
 use crate::health::{Fault, Handicap, HealthFigures, Proof};
 use crate::ledger::Ledger;
 use crate::load::{Capacity, Counters, Reading, Sample};
-use crate::snapshot::{Admission, ModelTable, Models, ServerSpec};
+use crate::snapshot::{Admission, Model, ModelTable, Models, ServerSpec};
 use core::num::NonZeroU32;
 use core::time::Duration;
 use proptest::prelude::*;
+
+mod room;
 
 const EJECTED: Health = ejected(Fault::Reset);
 
@@ -24,6 +26,7 @@ struct Server {
     capacity: u32,
     running: f64,
     waiting: f64,
+    max_len: Option<u32>,
 }
 
 fn server() -> Server {
@@ -34,6 +37,7 @@ fn server() -> Server {
         capacity: 4,
         running: 0.0,
         waiting: 0.0,
+        max_len: None,
     }
 }
 
@@ -65,10 +69,10 @@ fn view(nth: usize, server: &Server) -> Arc<ServerView> {
         figures,
         handicap: Handicap::default(),
         admission: server.admission,
-        models: server
-            .models
-            .as_ref()
-            .map(|names| Models::new(names.iter().map(|name| Arc::from(*name)))),
+        models: server.models.as_ref().map(|names| {
+            let model = |name: &&str| Model { name: Arc::from(*name), max_len: server.max_len };
+            Models::of(names.iter().map(model))
+        }),
         models_updated: None,
         reading: Some(reading(sample)),
         ledger: Arc::new(Ledger::default()),
@@ -86,9 +90,12 @@ fn snapshot(servers: &[Server]) -> Snapshot {
 }
 
 fn ask(snapshot: &Snapshot, model: Option<&str>, tried: &Tried) -> Result<usize, Refusal> {
+    asks(&Facts { model, ..Facts::default() }, snapshot, tried)
+}
+
+fn asks(facts: &Facts<'_>, snapshot: &Snapshot, tried: &Tried) -> Result<usize, Refusal> {
     let mut random = fastrand::Rng::with_seed(7);
-    let facts = Facts { model };
-    let candidate = choose(Policy::Load, &facts, snapshot, tried, &mut random, Timestamp::ZERO)?;
+    let candidate = choose(Policy::Load, facts, snapshot, tried, &mut random, Timestamp::ZERO)?;
     Ok(snapshot.servers.iter().position(|s| s.key == candidate.server.key).unwrap())
 }
 
@@ -195,7 +202,7 @@ fn a_server_whose_scrapes_have_stopped_is_avoided_but_not_given_up() {
     let views: Vec<_> = snapshot.servers.iter().cloned().chain([fresh]).collect();
     let models = Arc::new(ModelTable::of(&views));
     let both = Snapshot { models, servers: views.into(), judgement: Judgement::Trusted };
-    let facts = Facts { model: Some("m") };
+    let facts = Facts { model: Some("m"), ..Facts::default() };
     let mut pick = |snapshot: &Snapshot| {
         choose(Policy::Load, &facts, snapshot, &Tried::default(), &mut random, late)
             .map(|candidate| candidate.server.key)
@@ -227,7 +234,7 @@ fn a_server_on_probation_has_one_request_at_a_time_as_long_as_others_are_there()
     let probation = Server { health: Health::Probation, ..server() };
     let both = snapshot(&[probation.clone(), Server { running: 9.0, ..server() }]);
     let mut random = fastrand::Rng::with_seed(5);
-    let (facts, tried) = (Facts { model: Some("m") }, Tried::default());
+    let (facts, tried) = (Facts { model: Some("m"), ..Facts::default() }, Tried::default());
     let mut place = |snapshot: &Snapshot| {
         choose(Policy::Load, &facts, snapshot, &tried, &mut random, Timestamp::ZERO).unwrap()
     };
@@ -266,7 +273,7 @@ fn a_burst_over_idle_equal_servers_spreads_evenly() {
     let mut random = fastrand::Rng::with_seed(3);
     let held: Vec<_> = (0..500)
         .map(|_| {
-            let (facts, tried) = (Facts { model: Some("m") }, Tried::default());
+            let (facts, tried) = (Facts { model: Some("m"), ..Facts::default() }, Tried::default());
             choose(Policy::Load, &facts, &snapshot, &tried, &mut random, Timestamp::ZERO)
                 .unwrap()
                 .reservation
@@ -316,6 +323,7 @@ fn any_server() -> impl Strategy<Value = Server> {
             capacity,
             running: running.into(),
             waiting: waiting.into(),
+            max_len: None,
         },
     )
 }

@@ -431,7 +431,7 @@ fn whole_misfit(expected: String, found: &Spanned<DeValue<'_>>) -> Misfit {
 }
 
 /// A basic string of TOML.
-fn quoted(text: impl Display) -> String {
+pub(super) fn quoted(text: impl Display) -> String {
     let mut quoted = String::from('"');
     for c in text.to_string().chars() {
         match c {

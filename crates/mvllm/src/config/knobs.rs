@@ -7,9 +7,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use http::HeaderName;
 use mvllm_core::continuation::Mode;
 
 use super::diff::KnobChange;
+use super::header::Header;
 use super::kind::{
     Bytes, Count, Key, Kind, List, Optional, Positive, Ratio, Seconds, Switch, Url, WholeSeconds,
 };
@@ -266,6 +268,10 @@ table! {
         open_paths: Vec<PathPattern> = List {
             of: "paths", default: Vec::<PathPattern>::new, example: "[\"/reset_prefix_cache\", \"/lora/*\"]",
         }, Reload, "0.2.0";
+        /// The header by which clients name the session that a request belongs to, as vLLM itself
+        /// does. It is a hint: sessions are known by their prompts, with or without it. A body may
+        /// say the same as `session_id`.
+        session_header: HeaderName = Header { default: "x-session-id" }, Reload, "0.2.0";
         /// Web origins whose pages may call mvllm from a browser (CORS); `"*"` is any, an empty
         /// list none.
         cors_origins: Vec<Origin> = List {

@@ -9,7 +9,7 @@
 //! | `knobs` | the one declaration of every key |
 //! | `kind` | how a value of each kind is read, bounded and shown |
 //! | `lax` | numbers and switches as leniently as mvllm 0.1 |
-//! | `url`, `path_pattern`, `origin` | the values that have a syntax of their own |
+//! | `url`, `path_pattern`, `origin`, `header` | the values that have a syntax of their own |
 //! | `file`, `section` | TOML to [`Settings`], with every problem on the way |
 //! | `report` | problems as people read them |
 //! | `sighting` | one look at the file |
@@ -20,6 +20,7 @@
 pub mod diff;
 pub mod docs;
 pub mod file;
+mod header;
 pub mod kind;
 pub mod knobs;
 mod lax;

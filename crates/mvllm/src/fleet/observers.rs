@@ -11,7 +11,7 @@ use mvllm_core::fleet::Event;
 use mvllm_core::health::{Check, Fault, Health};
 use mvllm_core::ledger::Ledger;
 use mvllm_core::load::{Counters, Reading, Sample};
-use mvllm_core::snapshot::{Models, ServerKey, ServerView};
+use mvllm_core::snapshot::{Model, Models, ServerKey, ServerView};
 use mvllm_core::time::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
@@ -90,6 +90,7 @@ async fn scrape_forever(sight: Sight, check_now: Arc<Notify>) {
     loop {
         schedule.tick().await;
         let (sent_at, own_in_flight) = (sight.clock.now(), sight.ledger.in_flight());
+        let own_at_ranks = sight.ledger.ranks.own();
         match client.get("/metrics", SCRAPE_LIMIT).await {
             Ok((status, text)) => {
                 if sight.view().is_some_and(|view| seems_back(&view)) {
@@ -100,6 +101,7 @@ async fn scrape_forever(sight: Sight, check_now: Arc<Notify>) {
                     sight.ledger.note_progress(sight.clock.now());
                 }
                 if let Some(reading) = reading(&scrape, sent_at, own_in_flight) {
+                    sight.ledger.ranks.note(&scrape.engines, &own_at_ranks);
                     sight.tell(Event::Scraped(sight.key, reading)).await;
                 }
             }
@@ -250,6 +252,11 @@ struct ModelList {
 #[derive(Deserialize)]
 struct ModelCard {
     id: String,
+    /// Of a LoRA adapter: the model that it adapts.
+    #[serde(default)]
+    parent: Option<String>,
+    #[serde(default)]
+    max_model_len: Option<u32>,
 }
 
 /// What the server says it serves; `None` if it answers, but not with a list.
@@ -258,8 +265,19 @@ async fn models(client: &mut Client, limit: Duration) -> Result<Option<Models>, 
     if !status.is_success() {
         return Err(Unanswered::Fault(Fault::Status(status.as_u16())));
     }
-    let list = serde_json::from_slice::<ModelList>(&body).ok();
-    Ok(list.map(|list| Models::new(list.data.into_iter().map(|card| card.id.into()))))
+    Ok(serde_json::from_slice::<ModelList>(&body).ok().map(ModelList::models))
+}
+
+impl ModelList {
+    /// vLLM tells the length of an adapter's base model only, and it is the adapter's as well
+    /// (vllm/entrypoints/openai/models/serving.py).
+    fn models(self) -> Models {
+        let own = |name: &str| self.data.iter().find(|card| card.id == name)?.max_model_len;
+        Models::of(self.data.iter().map(|card| Model {
+            name: card.id.as_str().into(),
+            max_len: card.max_model_len.or_else(|| own(card.parent.as_deref()?)),
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -281,6 +299,20 @@ mod tests {
         assert!(!moved("vllm:generation_tokens_total 6\n"));
         assert!(moved("vllm:generation_tokens_total 6\nvllm:kv_cache_usage_perc 0.25\n"));
         assert!(moved("vllm:generation_tokens_total 6\nvllm:kv_cache_usage_perc 0.5\n"));
+    }
+
+    #[test]
+    fn an_adapter_has_the_length_of_its_base_model() {
+        let list = r#"{"data":[{"id":"base","parent":null,"max_model_len":4096},
+            {"id":"lora","parent":"base","max_model_len":null},{"id":"other"}]}"#;
+        let models = serde_json::from_str::<ModelList>(list).unwrap().models();
+        assert_eq!(
+            models.iter().map(|name| &**name).collect::<Vec<_>>(),
+            ["base", "lora", "other"]
+        );
+        assert_eq!(models.max_len(Some("base")), Some(4096));
+        assert_eq!(models.max_len(Some("lora")), Some(4096));
+        assert_eq!(models.max_len(Some("other")), None);
     }
 
     #[test]

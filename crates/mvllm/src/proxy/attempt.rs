@@ -23,6 +23,7 @@ use mvllm_core::dialect::{Dialect, Ending, Progress};
 use mvllm_core::route::Route;
 use mvllm_core::time::Timestamp;
 
+use super::asked::RANK;
 use super::data_thread::DataThread;
 use super::headers;
 use super::retry_after;
@@ -135,13 +136,21 @@ impl Prepared {
         if by_engine { Origin::Engine } else { Origin::FrontEnd }
     }
 
-    fn request(&self, target: &Target) -> Result<Request<Full<Bytes>>, http::Error> {
+    /// To be sent to `target`, and to that rank of it, if there is one to name.
+    fn request(
+        &self,
+        target: &Target,
+        rank: Option<u32>,
+    ) -> Result<Request<Full<Bytes>>, http::Error> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = target.uri(&self.path)?;
         let mut headers = self.headers.clone();
         headers::for_server(&mut headers);
         target.put_on(&mut headers);
+        if let Some(rank) = rank {
+            headers.insert(RANK, HeaderValue::from(rank));
+        }
         if let Some(protocol) = &self.upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, protocol.clone());
@@ -176,7 +185,8 @@ pub(super) async fn attempt(
             None => connect(target, limit).await?,
         };
         let lease = Lease::new(candidate.server.key, connection, Arc::clone(&thread.pool));
-        match send(prepared, target, lease, &mut silence).await {
+        let rank = candidate.reservation.rank();
+        match send(prepared, target, rank, lease, &mut silence).await {
             Ok((lease, response)) => {
                 return receive(thread, prepared, candidate, silence, lease, response).await;
             }
@@ -206,10 +216,11 @@ enum SendFailed {
 async fn send(
     prepared: &Prepared,
     target: &Target,
+    rank: Option<u32>,
     mut lease: Lease,
     silence: &mut Silence,
 ) -> Result<(Lease, Response<Incoming>), SendFailed> {
-    let request = prepared.request(target).map_err(SendFailed::Request)?;
+    let request = prepared.request(target, rank).map_err(SendFailed::Request)?;
     let sender = &mut lease.connection().sender;
     let answer = silence.bound(async {
         let ready = sender.ready().await;

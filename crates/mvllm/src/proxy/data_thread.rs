@@ -10,6 +10,7 @@ use mvllm_core::snapshot::ServerKey;
 use mvllm_core::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 
+use super::holders::Holders;
 use super::kept::KeptInTotal;
 use super::quarantine::{Fingerprint, Quarantine};
 use super::refuse::Refused;
@@ -19,11 +20,13 @@ use crate::status::StatusReport;
 use crate::traffic::Traffic;
 use crate::upstream::Pool;
 
-/// What keeps retries and continuations from doing harm; one for all threads.
+/// What the threads know together: what keeps retries and continuations from doing harm, and who
+/// holds what.
 #[derive(Debug, Default)]
 pub(crate) struct Safeguards {
     pub(super) budget: RetryBudget,
     pub(super) quarantine: Quarantine,
+    pub(super) holders: Holders,
     pub(super) kept: Arc<KeptInTotal>,
 }
 

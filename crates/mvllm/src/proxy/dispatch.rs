@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use mvllm_core::attempt::{Failure, GiveUp, Next, Replay, next};
 use mvllm_core::choice::{Candidate, Facts, Refusal, Tried, choose};
+use mvllm_core::dialect::Dialect;
 use mvllm_core::health::Health;
 use mvllm_core::policy::Policy;
 use mvllm_core::snapshot::{ServerKey, ServerView};
+use mvllm_core::stored;
 use tokio::time::{timeout, timeout_at};
 use tracing::{debug, warn};
 
-use super::attempt::{Answered, Failed, Prepared, attempt};
+use super::asked::Asked;
+use super::attempt::{AnswerBody, Answered, Failed, Prepared, attempt};
 use super::data_thread::DataThread;
+use super::decline::{Elsewhere, declined};
 use super::defeat::{Defeat, Defeats};
 use super::quarantine::Fingerprint;
 use crate::board::Published;
@@ -28,22 +32,26 @@ const FULL_FOR: Duration = Duration::from_secs(1);
 pub(super) async fn dispatch(
     thread: &Arc<DataThread>,
     prepared: &Prepared,
-    model: Option<&str>,
+    asked: &Asked,
     record: &mut Record,
     tried: &mut Tried,
 ) -> Result<Answered, Defeat> {
     thread.safeguards.budget.note_request(thread.clock.now());
-    let defeats = Defeats::default();
-    Course { thread, prepared, asked: prepared, model, record, tried, defeats }.run().await
+    let holder = asked.stored.as_deref().and_then(|id| thread.safeguards.holders.of(id));
+    let (facts, defeats) = (asked.facts(holder), Defeats::default());
+    Course { thread, prepared, original: prepared, asked, facts, record, tried, defeats }
+        .run()
+        .await
 }
 
 /// One request on its way, and what has become of it so far.
 pub(super) struct Course<'a> {
     pub(super) thread: &'a Arc<DataThread>,
     pub(super) prepared: &'a Prepared,
-    /// What the client asked: whatever is made of it later, it is that which may be poison.
-    pub(super) asked: &'a Prepared,
-    pub(super) model: Option<&'a str>,
+    /// As it came from the client: whatever is made of it later, it is that which may be poison.
+    pub(super) original: &'a Prepared,
+    pub(super) asked: &'a Asked,
+    pub(super) facts: Facts<'a>,
     pub(super) record: &'a mut Record,
     pub(super) tried: &'a mut Tried,
     pub(super) defeats: Defeats,
@@ -51,7 +59,7 @@ pub(super) struct Course<'a> {
 
 impl Course<'_> {
     pub(super) async fn run(mut self) -> Result<Answered, Defeat> {
-        let (thread, model) = (self.thread, self.model);
+        let (thread, model) = (self.thread, self.facts.model);
         loop {
             let published = Arc::clone(&thread.board.read());
             let candidate = match self.candidate(&published).await {
@@ -138,7 +146,7 @@ impl Course<'_> {
     fn rival(&self, first: ServerKey, published: &Published) -> Option<Candidate> {
         let mut tried = self.tried.clone();
         tried.leave_out(first);
-        let rival = decide(self.thread, published, &tried, self.model).ok()?;
+        let rival = decide(self.thread, published, &tried, &self.facts).ok()?;
         (rival.server.health.is_routable() && self.budget(published)).then_some(rival)
     }
 
@@ -169,8 +177,16 @@ impl Course<'_> {
         server: &Arc<ServerView>,
         outcome: Result<Answered, Failed>,
     ) -> Result<Answered, Failure> {
+        let outcome = match outcome {
+            Ok(answered) => match self.decline(&answered, server) {
+                Some(failure) => Err(declined(answered, failure, self.thread.clock.now())),
+                None => Ok(answered),
+            },
+            failed => failed,
+        };
         match outcome {
             Ok(answered) => {
+                self.learn_who_holds(&answered, server.key);
                 if server.health != Health::Healthy
                     && let Some(sent_at) = answered.proof_of_engine()
                 {
@@ -201,14 +217,36 @@ impl Course<'_> {
         }
     }
 
+    /// Whether the answer means that the request is for another server.
+    fn decline(&self, answered: &Answered, server: &ServerView) -> Option<Failure> {
+        if !answered.head.status.is_client_error() {
+            return None;
+        }
+        let fleet = &self.thread.board.read().fleet;
+        let Self { asked, facts, tried, .. } = self;
+        Elsewhere { asked, facts: *facts, fleet, tried }.decline(answered, server)
+    }
+
+    /// Notes who has answered, if the answer is a response that can be gone on from.
+    fn learn_who_holds(&self, answered: &Answered, server: ServerKey) {
+        let is_response = self.prepared.route.dialect() == Dialect::Responses;
+        let AnswerBody::Stream(held) = &answered.body else { return };
+        if is_response && answered.head.status.is_success() {
+            let contents = held.stream.contents();
+            if let Some(id) = stored::id_in_answer(&contents) {
+                self.thread.safeguards.holders.note(&id, server);
+            }
+        }
+    }
+
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(self.asked.path.path(), &self.asked.body)
+        Fingerprint::of(self.original.path.path(), &self.original.body)
     }
 
     /// Decides; waits for servers that are just being checked for the first time, if nobody else is
     /// there.
     async fn candidate(&self, published: &Published) -> Result<Candidate, Refusal> {
-        let decision = decide(self.thread, published, self.tried, self.model);
+        let decision = decide(self.thread, published, self.tried, &self.facts);
         if !matches!(decision, Err(Refusal::NotYet)) {
             return decision;
         }
@@ -218,7 +256,7 @@ impl Course<'_> {
         let mut changes = self.thread.board.subscribe();
         loop {
             let published = Arc::clone(&self.thread.board.read());
-            let decision = decide(self.thread, &published, self.tried, self.model);
+            let decision = decide(self.thread, &published, self.tried, &self.facts);
             if !matches!(decision, Err(Refusal::NotYet)) {
                 return decision;
             }
@@ -233,17 +271,17 @@ pub(super) fn decide(
     thread: &DataThread,
     published: &Published,
     tried: &Tried,
-    model: Option<&str>,
+    facts: &Facts<'_>,
 ) -> Result<Candidate, Refusal> {
     let mut random = thread.random();
-    choose(Policy::Load, &Facts { model }, &published.fleet, tried, &mut random, thread.clock.now())
+    choose(Policy::Load, facts, &published.fleet, tried, &mut random, thread.clock.now())
 }
 
 /// That a server which is known to be out fails once more is no news, and with all of them out it
-/// would fill the log.
+/// would fill the log. Nor is anything wrong with one that sends a request elsewhere.
 fn complain(server: &ServerView, failed: &Failed) {
     let (url, failure, detail) = (&server.spec.url, failed.failure, &failed.detail);
-    if server.health.is_routable() {
+    if server.health.is_routable() && !failure.is_declined() {
         warn!(server = %url, ?failure, "attempt failed: {detail}");
     } else {
         debug!(server = %url, ?failure, "attempt failed: {detail}");

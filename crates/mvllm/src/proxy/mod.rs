@@ -1,15 +1,18 @@
 //! The data path: from a client's connection to a server's, and back.
 
+mod asked;
 mod attempt;
 mod body;
 mod client_io;
 mod connections;
 mod cors;
 mod data_thread;
+mod decline;
 mod defeat;
 mod delivery;
 mod dispatch;
 mod headers;
+mod holders;
 mod kept;
 mod pace;
 mod quarantine;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use mvllm_core::attempt::{Failure, Next};
-use mvllm_core::choice::Tried;
+use mvllm_core::choice::{Facts, Tried};
 use mvllm_core::continuation::{
     Alignment, Continued, Cut, Mode, Resumption, Scribe, Step, Terms, Tokenized, detokenized,
     with_ids_asked_for,
@@ -15,6 +15,7 @@ use mvllm_core::continuation::{
 use mvllm_core::route::Route;
 use mvllm_core::snapshot::ServerView;
 
+use super::asked::Asked;
 use super::attempt::{AnswerBody, Held, Prepared, attempt};
 use super::data_thread::DataThread;
 use super::defeat::Defeats;
@@ -35,7 +36,7 @@ const ASKED_MAX: usize = 2;
 #[derive(Debug)]
 pub(super) struct Resumable {
     pub(super) prepared: Prepared,
-    model: Option<String>,
+    asked: Asked,
     tried: Tried,
     pub(super) kept: Kept,
 }
@@ -85,11 +86,11 @@ impl Intent {
     pub(super) fn begin(
         self,
         prepared: Prepared,
-        model: Option<String>,
+        asked: Asked,
         tried: Tried,
     ) -> (Box<Resumable>, Box<Scribe>) {
         let scribe = Box::new(Scribe::new(self.terms));
-        (Box::new(Resumable { prepared, model, tried, kept: self.kept }), scribe)
+        (Box::new(Resumable { prepared, asked, tried, kept: self.kept }), scribe)
     }
 }
 
@@ -127,17 +128,19 @@ async fn carry_on(
     failure: Failure,
     record: &mut Record,
 ) -> Option<Box<Held>> {
-    let Resumable { prepared: asked, model, tried, .. } = request;
-    let (asked, model) = (&*asked, model.as_deref());
+    let Resumable { prepared: original, asked, tried, .. } = request;
+    let (original, asked) = (&*original, &*asked);
     let published = Arc::clone(&thread.board.read());
-    let defeats = Defeats::default();
-    let course = Course { thread, prepared: asked, asked, model, record, tried, defeats };
+    // Who holds what matters to stored responses only, and those are not carried on.
+    let (prepared, facts, defeats) = (original, asked.facts(None), Defeats::default());
+    let course = Course { thread, prepared, original, asked, facts, record, tried, defeats };
     if course.after(failure, &published) != Next::TryAnother {
         return None;
     }
-    let questions = Questions { thread, asked, model, tried: course.tried.clone() };
+    let model = asked.model.as_deref();
+    let questions = Questions { thread, original, model, tried: course.tried.clone() };
     let Continued { path, body, seam } = questions.settle(scribe, way).await?;
-    let prepared = on_path(asked, path, body.map(Bytes::from));
+    let prepared = on_path(original, path, body.map(Bytes::from));
     let answered = Course { prepared: &prepared, ..course }.run().await.ok()?;
     match answered.body {
         AnswerBody::Stream(held)
@@ -151,12 +154,12 @@ async fn carry_on(
 }
 
 /// The client's request with another path, and another body if there is one.
-fn on_path(asked: &Prepared, path: &'static str, body: Option<Bytes>) -> Prepared {
+fn on_path(original: &Prepared, path: &'static str, body: Option<Bytes>) -> Prepared {
     Prepared {
         method: Method::POST,
         path: PathAndQuery::from_static(path),
-        headers: asked.headers.clone(),
-        body: body.unwrap_or_else(|| asked.body.clone()),
+        headers: original.headers.clone(),
+        body: body.unwrap_or_else(|| original.body.clone()),
         route: Route::of(path, |_| true),
         upgrade: None,
         event_max: OF_ONE_MAX,
@@ -166,14 +169,14 @@ fn on_path(asked: &Prepared, path: &'static str, body: Option<Bytes>) -> Prepare
 /// Questions to servers of the same model about its tokens.
 struct Questions<'a> {
     thread: &'a Arc<DataThread>,
-    asked: &'a Prepared,
+    original: &'a Prepared,
     model: Option<&'a str>,
     tried: Tried,
 }
 
 impl Questions<'_> {
     async fn settle(mut self, scribe: &Scribe, way: Resumption) -> Option<Continued> {
-        let body = &self.asked.body;
+        let body = &self.original.body;
         match way {
             Resumption::End(_) => None,
             Resumption::Again => Some(scribe.again()),
@@ -207,10 +210,11 @@ impl Questions<'_> {
     }
 
     async fn ask(&mut self, path: &'static str, question: Vec<u8>) -> Option<Bytes> {
-        let prepared = on_path(self.asked, path, Some(question.into()));
+        let prepared = on_path(self.original, path, Some(question.into()));
         for _ in 0..ASKED_MAX {
             let published = Arc::clone(&self.thread.board.read());
-            let candidate = decide(self.thread, &published, &self.tried, self.model).ok()?;
+            let facts = Facts { model: self.model, ..Facts::default() };
+            let candidate = decide(self.thread, &published, &self.tried, &facts).ok()?;
             let server = candidate.server.key;
             if let Ok(answered) = attempt(self.thread, &prepared, candidate, &published).await
                 && let AnswerBody::Stream(held) = answered.body

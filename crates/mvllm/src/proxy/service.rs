@@ -3,16 +3,15 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use mvllm_core::choice::Tried;
 use mvllm_core::continuation::Scribe;
 use mvllm_core::route::Route;
-use mvllm_core::{json_fields, multipart};
 
+use super::asked::Asked;
 use super::attempt::{AnswerBody, Answered, Prepared};
 use super::body::{BodyError, Bounds, collect};
 use super::connections::ClientConnection;
@@ -137,10 +136,9 @@ async fn forward(
         _ => (None, body),
     };
     thread.check_quarantine(path.path(), &body)?;
-    let model = model_of(&head.headers, &body, head.uri.query());
-    record.names_model(
-        model.as_deref().and_then(|model| published.fleet.models.known(model)).cloned(),
-    );
+    let asked = Asked::of(&head, &body, route, &tuning.session_header);
+    let model = asked.model.as_deref();
+    record.names_model(model.and_then(|model| published.fleet.models.known(model)).cloned());
     let prepared = Prepared {
         method: head.method,
         path,
@@ -151,8 +149,8 @@ async fn forward(
         event_max: Intent::event_max(intent.as_ref()),
     };
     let mut tried = Tried::default();
-    let answered = dispatch(thread, &prepared, model.as_deref(), record, &mut tried).await?;
-    let resumable = intent.map(|intent| intent.begin(prepared, model, tried));
+    let answered = dispatch(thread, &prepared, &asked, record, &mut tried).await?;
+    let resumable = intent.map(|intent| intent.begin(prepared, asked, tried));
     Ok(Forwarded { answered, upgrade: client, resumable })
 }
 
@@ -192,22 +190,6 @@ fn deliver(
             Response::from_parts(head, Reply::Whole(None))
         }
     }
-}
-
-/// The model that a request names: in the body where there is one, else in the query.
-fn model_of(headers: &HeaderMap, body: &Bytes, query: Option<&str>) -> Option<String> {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let is_form = kind.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
-    let named = if is_form {
-        multipart::field(kind, body, "model").map(str::to_owned)
-    } else {
-        // By the look of it, not by its type: curl calls JSON a form unless told otherwise.
-        json_fields::scan(body).model.map(Into::into)
-    };
-    named.or_else(|| {
-        let mut pairs = form_urlencoded::parse(query?.as_bytes());
-        pairs.find(|(key, _)| key == "model").map(|(_, model)| model.into_owned())
-    })
 }
 
 fn refusal(error: &BodyError, tuning: &Tuning) -> Refused {

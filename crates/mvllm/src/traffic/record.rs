@@ -205,15 +205,18 @@ impl Drop for Record {
 }
 
 /// All the words of [`cause`].
-pub(crate) const CAUSES: [&str; 9] = [
+pub(crate) const CAUSES: [&str; 12] = [
     "connection_lost",
     "engine_dead",
     "error_event",
     "malformed",
+    "not_held",
     "overloaded",
     "own_limit",
+    "rank_refused",
     "server_error",
     "silent",
+    "too_long",
     "unreachable",
 ];
 
@@ -229,5 +232,8 @@ pub(super) fn cause(failure: Failure) -> &'static str {
         Failure::ErrorEvent => "error_event",
         Failure::EngineDead => "engine_dead",
         Failure::Malformed => "malformed",
+        Failure::TooLong { .. } => "too_long",
+        Failure::NotHeld => "not_held",
+        Failure::RankRefused => "rank_refused",
     }
 }
