@@ -1,5 +1,7 @@
 //! Which server gets the next attempt: filter, rank, pick.
 
+pub mod explain;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -159,7 +161,7 @@ fn reserve(server: &ServerView, seen: u32) -> Option<Reservation> {
 
 /// How well a server suits, best first. Only the best tier that has anyone is ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Tier {
+pub enum Tier {
     /// Well, responsive, and serves the model.
     Fit,
     /// The same, but it has just said that it is full.
@@ -175,6 +177,23 @@ enum Tier {
     LastResort,
 }
 
+/// Why a server may not be chosen at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// It does not list the model.
+    OtherModels,
+    /// The operator lets it have no new requests.
+    NotAdmitted,
+    /// It was tried for this request.
+    Tried,
+    /// It takes no longer prompts than a server that said that this one is too long.
+    TooShort,
+    /// It has not been checked yet.
+    Unproven,
+    /// It is out, and somebody else has given an answer.
+    Ejected,
+}
+
 /// The servers of the best tier; never empty.
 fn eligible<'s>(
     facts: &Facts<'_>,
@@ -188,21 +207,12 @@ fn eligible<'s>(
     if let Some(holder) = holder(facts, snapshot, tried) {
         return Ok(alloc::vec![holder]);
     }
-    let listed = facts.model.map(|model| snapshot.models.servers_of(model));
     let mut best: Vec<&Arc<ServerView>> = Vec::new();
     let mut best_tier = Tier::LastResort;
     let mut verdicts = Verdicts::default();
-    for (position, server) in (0..).zip(snapshot.servers.iter()) {
-        let serves = match listed {
-            None => Serves::Yes,
-            Some(Some(at)) if at.binary_search(&position).is_ok() => Serves::Yes,
-            Some(_) if server.models.is_none() => Serves::Unknown,
-            Some(_) => Serves::No,
-        };
+    for (server, serves, standing) in standings(facts, snapshot, tried, now) {
         verdicts.note(server, serves);
-        let Some(tier) = tier(facts, server, serves, tried, snapshot.judgement, now) else {
-            continue;
-        };
+        let Ok(tier) = standing else { continue };
         if tier < best_tier {
             best.clear();
             best_tier = tier;
@@ -212,6 +222,25 @@ fn eligible<'s>(
         }
     }
     verdicts.settle(best, best_tier)
+}
+
+/// How each server stands, in the order of the file.
+fn standings<'s>(
+    facts: &Facts<'_>,
+    snapshot: &'s Snapshot,
+    tried: &Tried,
+    now: Timestamp,
+) -> impl Iterator<Item = (&'s Arc<ServerView>, Serves, Result<Tier, LeftOut>)> {
+    let listed = facts.model.map(|model| snapshot.models.servers_of(model));
+    (0..).zip(snapshot.servers.iter()).map(move |(position, server)| {
+        let serves = match listed {
+            None => Serves::Yes,
+            Some(Some(at)) if at.binary_search(&position).is_ok() => Serves::Yes,
+            Some(_) if server.models.is_none() => Serves::Unknown,
+            Some(_) => Serves::No,
+        };
+        (server, serves, tier(facts, server, serves, tried, snapshot.judgement, now))
+    })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,12 +257,18 @@ fn tier(
     tried: &Tried,
     judgement: Judgement,
     now: Timestamp,
-) -> Option<Tier> {
-    if serves == Serves::No || server.admission != Admission::Open || tried.contains(server.key) {
-        return None;
+) -> Result<Tier, LeftOut> {
+    if serves == Serves::No {
+        return Err(LeftOut::OtherModels);
+    }
+    if server.admission != Admission::Open {
+        return Err(LeftOut::NotAdmitted);
+    }
+    if tried.contains(server.key) {
+        return Err(LeftOut::Tried);
     }
     if tried.rules_out(server.max_len(facts.model)) {
-        return None;
+        return Err(LeftOut::TooShort);
     }
     let if_well = match serves {
         _ if facts.is_cramped_at(server) => Tier::Cramped,
@@ -243,15 +278,16 @@ fn tier(
         _ => Tier::Fit,
     };
     match server.health {
-        Health::Unproven => None,
+        Health::Unproven => Err(LeftOut::Unproven),
         // Where our own judgement is in doubt, its silence is none, nor is that of its metrics.
         health if judgement == Judgement::Doubted && health.rests_on_silence() => {
-            Some(if if_well > Tier::Doubtful { if_well } else { Tier::Fit })
+            Ok(if if_well > Tier::Doubtful { if_well } else { Tier::Fit })
         }
-        Health::Ejected { .. } => (!tried.answered).then_some(Tier::LastResort),
-        Health::Probation if server.ledger.is_on_trial() => Some(if_well.max(Tier::Doubtful)),
-        Health::UnderTest { .. } => Some(if_well.max(Tier::Doubtful)),
-        Health::Healthy | Health::Suspect | Health::Probation => Some(if_well),
+        Health::Ejected { .. } if tried.answered => Err(LeftOut::Ejected),
+        Health::Ejected { .. } => Ok(Tier::LastResort),
+        Health::Probation if server.ledger.is_on_trial() => Ok(if_well.max(Tier::Doubtful)),
+        Health::UnderTest { .. } => Ok(if_well.max(Tier::Doubtful)),
+        Health::Healthy | Health::Suspect | Health::Probation => Ok(if_well),
     }
 }
 

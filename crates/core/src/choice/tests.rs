@@ -7,6 +7,7 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 use proptest::prelude::*;
 
+mod explain;
 mod room;
 
 const EJECTED: Health = ejected(Fault::Reset);

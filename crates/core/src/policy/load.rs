@@ -5,7 +5,9 @@
 //! [`crate::load::PREFERRED_BELOW`]) and does neither.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
+use super::Term;
 use crate::snapshot::ServerView;
 use crate::time::Timestamp;
 
@@ -29,6 +31,18 @@ pub(super) fn pick<'s>(
         }
     }
     (best, best_seen)
+}
+
+pub(super) fn terms(server: &ServerView, now: Timestamp) -> Vec<Term> {
+    let (load, _) = server.load(now);
+    let term = |name, value| Term { name, value };
+    alloc::vec![
+        term("running", load.running),
+        term("waiting", load.waiting),
+        term("max_concurrent_requests", server.spec.capacity.get().into()),
+        term("handicap", server.handicap.factor(now)),
+        term("score", server.score(now).0),
+    ]
 }
 
 fn score(server: &Arc<ServerView>, now: Timestamp) -> (&Arc<ServerView>, f64, u32) {

@@ -3,6 +3,7 @@
 mod load;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::snapshot::ServerView;
 use crate::time::Timestamp;
@@ -15,7 +16,30 @@ pub enum Policy {
     Load,
 }
 
+/// One figure that a policy reckoned with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Term {
+    /// What it is.
+    pub name: &'static str,
+    /// How much.
+    pub value: f64,
+}
+
 impl Policy {
+    /// As the configuration and the documents call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+        }
+    }
+
+    /// What it reckons with of a server; the last is what decides, and the least of that is best.
+    pub(crate) fn terms(self, server: &ServerView, now: Timestamp) -> Vec<Term> {
+        match self {
+            Self::Load => load::terms(server, now),
+        }
+    }
+
     /// The best of `eligible` (never empty), and the count of own requests there on which the
     /// choice is based.
     pub(crate) fn pick<'s>(

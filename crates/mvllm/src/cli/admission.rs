@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
 use http::Method;
 use http::header::{HeaderValue, InvalidHeaderValue};
@@ -118,7 +119,8 @@ async fn tell(verb: &str, args: &AdmissionArgs) -> Result<Obeyed, OrderError> {
     let authorization = router.admin_key.as_ref();
     let authorization =
         authorization.map(|key| HeaderValue::try_from(format!("Bearer {key}"))).transpose()?;
-    let question = Question { method: Method::POST, path: &path, authorization };
+    let question =
+        Question { method: Method::POST, path: &path, authorization, body: Bytes::new() };
     let (status, body, _) = ask(&target, &question, PATIENCE)
         .await
         .map_err(|source| OrderError::Ask { router: router.url.clone(), source })?;

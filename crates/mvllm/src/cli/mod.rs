@@ -4,6 +4,7 @@ mod admission;
 mod check_config;
 mod demo;
 mod entrance;
+mod explain;
 mod health;
 mod live;
 mod run;
@@ -34,6 +35,8 @@ enum Command {
     CheckConfig(CheckConfigArgs),
     /// Watch a router that runs elsewhere in the fullscreen monitor.
     Top(top::TopArgs),
+    /// Say where a request would go, and why.
+    Explain(explain::ExplainArgs),
     /// Send a server no new requests.
     Cordon(admission::AdmissionArgs),
     /// Send a server no new requests, and see it finish those that it has.
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::CheckConfig(args) => check_config::check_config(&args),
         Command::Top(args) => top::top(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Cordon(args) => admission::order("cordon", &args),
         Command::Drain(args) => admission::drain(&args),
         Command::Uncordon(args) => admission::order("uncordon", &args),

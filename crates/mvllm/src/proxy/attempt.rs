@@ -21,6 +21,7 @@ use mvllm_core::attempt::{Failure, Replay, Verdict, judge};
 use mvllm_core::choice::Candidate;
 use mvllm_core::dialect::{Dialect, Ending, Progress};
 use mvllm_core::route::Route;
+use mvllm_core::snapshot::ServerView;
 use mvllm_core::time::Timestamp;
 
 use super::asked::RANK;
@@ -61,6 +62,14 @@ pub(super) struct Answered {
 }
 
 impl Answered {
+    /// Whose answer it is.
+    pub(super) fn server(&self) -> &Arc<ServerView> {
+        match &self.body {
+            AnswerBody::Stream(held) => &held.candidate.server,
+            AnswerBody::Upgraded { candidate, .. } => &candidate.server,
+        }
+    }
+
     /// When the request was sent, if it is the server's engine that has answered.
     pub(super) fn proof_of_engine(&self) -> Option<Timestamp> {
         match &self.body {

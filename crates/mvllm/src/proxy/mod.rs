@@ -11,6 +11,7 @@ mod decline;
 mod defeat;
 mod delivery;
 mod dispatch;
+mod explain;
 mod headers;
 mod holders;
 mod kept;

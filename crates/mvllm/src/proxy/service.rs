@@ -23,7 +23,7 @@ use super::refuse::Refused;
 use super::relay::Relay;
 use super::reply::Reply;
 use super::resume::{Intent, Resumable};
-use super::{headers, request_id, retry_after, upgrade};
+use super::{explain, headers, request_id, retry_after, upgrade};
 use crate::admin;
 use crate::board::Published;
 use crate::config::Tuning;
@@ -50,6 +50,12 @@ pub(super) async fn serve(
             admin::control::carry_out(order, &request, client.peer, &published, &thread).await;
         return Ok(done.unwrap_or_else(|refused| refused.response(&path)));
     }
+    if path == explain::PATH {
+        let told = explain::answer(&thread, &published, request).await;
+        let mut response = told.unwrap_or_else(|refused| refused.response(&path));
+        cors.permit(response.headers_mut());
+        return Ok(response);
+    }
     let mut response = match admin::Endpoint::at(&path, request.method()) {
         Some(Ok(endpoint)) => endpoint.answer(&published, &thread),
         Some(Err(refused)) => refused.response(&path),
@@ -75,8 +81,16 @@ async fn account_for(
     let path = request.uri().path().to_owned();
     let mut record =
         Record::begin(traffic, thread.clock, id.to_owned(), client.peer, method, path.clone());
+    let says_where = explain::is_wanted(request.headers());
     match forward(thread, published, request, &mut record).await {
-        Ok(forwarded) => deliver(forwarded, client, record, thread),
+        Ok(mut forwarded) => {
+            if says_where {
+                let answered = &mut forwarded.answered;
+                let server = Arc::clone(answered.server());
+                explain::put_on(&mut answered.head.headers, &server, record.attempts());
+            }
+            deliver(forwarded, client, record, thread)
+        }
         Err(defeat) => console(defeat, &path, &mut record),
     }
 }
@@ -192,7 +206,7 @@ fn deliver(
     }
 }
 
-fn refusal(error: &BodyError, tuning: &Tuning) -> Refused {
+pub(super) fn refusal(error: &BodyError, tuning: &Tuning) -> Refused {
     match error {
         BodyError::TooLarge { limit } => Refused::TooLarge { limit: *limit },
         BodyError::NoRoom => Refused::NoRoom,

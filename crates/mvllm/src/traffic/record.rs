@@ -98,6 +98,11 @@ impl Record {
         self.request.sent_to(server, self.model.as_ref());
     }
 
+    /// How many attempts there were, the one that was answered included.
+    pub(crate) fn attempts(&self) -> usize {
+        self.failed.len() + 1
+    }
+
     /// An attempt begins beside another, which goes on.
     pub(crate) fn hedged_at(&mut self, server: &Arc<str>) {
         self.hedged = true;

@@ -27,17 +27,18 @@ pub(crate) enum AskError {
     Path(#[from] http::Error),
 }
 
-/// A question: method, path with query, and the value of `Authorization` if there is one.
+/// A question: method, path with query, the value of `Authorization` if there is one, and a body.
 #[derive(Debug, Clone)]
 pub(crate) struct Question<'a> {
     pub(crate) method: Method,
     pub(crate) path: &'a str,
     pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) body: Bytes,
 }
 
 impl<'a> Question<'a> {
     pub(crate) fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, authorization: None }
+        Self { method: Method::GET, path, authorization: None, body: Bytes::new() }
     }
 }
 
@@ -63,7 +64,7 @@ pub(crate) async fn ask_over(
 ) -> Result<(StatusCode, Bytes), AskError> {
     let broken = |error: hyper::Error| AskError::Broken(error.into());
     let path = question.path.parse().map_err(http::Error::from)?;
-    let mut request = Request::new(Full::default());
+    let mut request = Request::new(Full::new(question.body.clone()));
     *request.method_mut() = question.method.clone();
     *request.uri_mut() = target.uri(&path)?;
     target.put_on(request.headers_mut());

@@ -17,6 +17,7 @@ mod cli;
 pub mod config_corpus;
 mod contract;
 mod credentials;
+mod explain;
 mod health;
 mod leave;
 mod limits;
