@@ -208,7 +208,7 @@ impl Life {
             tried.note(keys[keys.len() - 1], failure);
         }
         let before: Vec<u32> = snapshot.servers.iter().map(|s| s.ledger.in_flight()).collect();
-        let facts = Facts { model };
+        let facts = Facts { model, ..Facts::default() };
         let chosen = choose(Policy::Load, &facts, &snapshot, &tried, &mut self.random, self.now);
         let may = |server: &&Arc<ServerView>| {
             server.admission == Admission::Open

@@ -204,7 +204,7 @@ impl World {
     /// Chooses a server for the request, and sends it there.
     fn place(&mut self, id: u32) {
         let request = self.router.requests.get_mut(&id).unwrap();
-        let facts = Facts { model: request.model };
+        let facts = Facts { model: request.model, ..Facts::default() };
         let views = self.router.published.servers.iter();
         let scores: Vec<_> = views.map(|view| (view.key, view.score(self.now).0)).collect();
         let decision = choose(
