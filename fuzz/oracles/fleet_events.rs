@@ -342,5 +342,5 @@ fn reading(bytes: &mut Bytes<'_>, now: Timestamp) -> Reading {
     let started = bytes.of(&[None, Some(1.0), Some(2.0)]);
     let generation_tokens = bytes.of(&[None, Some(5), Some(9)]);
     let counters = Counters { generation_tokens, ..Counters::default() };
-    Reading { sample, counters, process_max_fds: None, started }
+    Reading { sample, counters, kv_tokens: None, process_max_fds: None, started }
 }

@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 
 use crate::attempt::Failure;
 use crate::health::Health;
-use crate::ledger::Reservation;
+use crate::ledger::{Reservation, Work};
 use crate::policy::Policy;
+use crate::prefix::Held;
 use crate::prompt::Prompt;
 use crate::snapshot::{Admission, Judgement, ServerKey, ServerView, Snapshot};
 use crate::time::Timestamp;
@@ -24,6 +25,8 @@ pub struct Facts<'a> {
     pub model: Option<&'a str>,
     /// Its prompt, if it has one that could be read.
     pub prompt: Option<&'a Prompt>,
+    /// How much of that the servers hold.
+    pub held: Option<&'a Held>,
     /// The session that the client names, as a hash.
     pub session: Option<u64>,
     /// The one server that holds what the request is about, if that is known.
@@ -38,6 +41,15 @@ impl Facts<'_> {
     fn is_cramped_at(&self, server: &ServerView) -> bool {
         let room = server.max_len(self.model);
         self.prompt.zip(room).is_some_and(|(prompt, room)| !prompt.may_fit(room))
+    }
+
+    /// What the request is to `server`.
+    pub fn work_at(&self, server: &ServerView) -> Work {
+        let Some(prompt) = self.prompt else { return Work::default() };
+        // The last token is computed in any case: the next one is sampled from it.
+        let most = prompt.tokens.saturating_sub(1);
+        let cached = self.held.map_or(0, |held| held.tokens_at(server.key)).min(most);
+        Work { prompt: prompt.tokens, uncached: prompt.tokens - cached }
     }
 }
 
@@ -129,16 +141,16 @@ pub fn choose(
 ) -> Result<Candidate, Refusal> {
     let mut eligible = eligible(facts, snapshot, tried, now)?;
     for _ in 0..REDECIDE_MAX {
-        let (server, seen) = policy.pick(&eligible, random, now);
+        let (server, seen) = policy.pick(facts, &eligible, random, now);
         if let Some(reservation) = reserve(server, seen) {
-            return Ok(candidate(facts, server, reservation, random));
+            return Ok(candidate(facts, server, reservation, random, now));
         }
         if server.health == Health::Probation && eligible.len() > 1 {
             eligible.retain(|other| other.key != server.key);
         }
     }
-    let (server, _) = policy.pick(&eligible, random, now);
-    Ok(candidate(facts, server, server.ledger.reserve(), random))
+    let (server, _) = policy.pick(facts, &eligible, random, now);
+    Ok(candidate(facts, server, server.ledger.reserve(), random, now))
 }
 
 fn candidate(
@@ -146,8 +158,10 @@ fn candidate(
     server: &Arc<ServerView>,
     reservation: Reservation,
     random: &mut fastrand::Rng,
+    now: Timestamp,
 ) -> Candidate {
     let reservation = if facts.picks_rank { reservation.at_some_rank(random) } else { reservation };
+    let reservation = reservation.with_work(facts.work_at(server), server.pace, now);
     Candidate { server: Arc::clone(server), reservation }
 }
 

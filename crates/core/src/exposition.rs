@@ -86,6 +86,14 @@ pub struct CacheConfig {
     pub kv_cache_size_tokens: Option<u64>,
 }
 
+impl CacheConfig {
+    /// Tokens that fit in.
+    pub fn tokens(&self) -> Option<u64> {
+        let of_blocks = self.block_size.zip(self.num_gpu_blocks);
+        self.kv_cache_size_tokens.or(of_blocks.map(|(size, blocks)| size.saturating_mul(blocks)))
+    }
+}
+
 /// Reads a scrape.
 pub fn parse(text: &[u8]) -> Scrape {
     let mut tally = Tally::default();

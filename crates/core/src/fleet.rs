@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use crate::health::{Check, Fault, Health, HealthRecord, HealthRules, Probe};
 use crate::load::Reading;
+use crate::pace::Pace;
 use crate::snapshot::{Admission, Judgement, ModelTable, Models, ServerKey, ServerSpec, Snapshot};
 use crate::time::Timestamp;
 
@@ -202,9 +203,12 @@ impl Fleet {
 
     fn scraped(&mut self, key: ServerKey, reading: Reading, now: Timestamp) -> Vec<Change> {
         let Some(member) = self.member(key) else { return Vec::new() };
-        if !member.take_reading(reading) {
-            return Vec::new();
+        let is_another = member.take_reading(reading);
+        if is_another {
+            member.pace.begin_anew();
         }
+        self.show_paces();
+        let Some(member) = self.member(key).filter(|_| is_another) else { return Vec::new() };
         let mut changes = alloc::vec![Change::Restarted(key, Arc::clone(&member.view.spec.url))];
         changes.extend(self.change_health(key, |health, _| health.restarted(now)));
         changes
@@ -240,6 +244,7 @@ impl Fleet {
     fn tick(&mut self, now: Timestamp) -> Vec<Change> {
         let rules = self.rules;
         let mut changes = Vec::new();
+        self.show_paces();
         for at in 0..self.members.len() {
             let member = &mut self.members[at];
             let (key, progress_at) = (member.view.key, member.view.ledger.progress_at());
@@ -253,6 +258,15 @@ impl Fleet {
             }));
         }
         changes
+    }
+
+    /// Who has shown nothing yet is taken to be as fast as the fastest: so it gets requests, and
+    /// will show. To take it for slow would keep it unknown.
+    fn show_paces(&mut self) {
+        let known = self.members.iter().filter(|member| member.pace.is_known());
+        let fastest = known.map(|member| member.view.pace).reduce(Pace::or_faster);
+        let prior = fastest.unwrap_or_default();
+        self.members.iter_mut().for_each(|member| member.show_pace(prior));
     }
 
     /// What seems to have taken long while this process stood still says nothing of the servers.

@@ -1,12 +1,17 @@
 //! What this router itself knows of a server's load, exactly and at once: how many requests it has
-//! there now, when the server was last seen to make progress, and whether it said that it is full.
+//! there now and what work they are, when the server was last seen to make progress, and whether it
+//! said that it is full.
+
+mod queue;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
+use crate::pace::{OVERHEAD, Pace, PaceTally};
 use crate::ranks::Ranks;
 use crate::time::Timestamp;
+use queue::{PrefillQueue, Turn};
 
 /// Progress is noted at most this often: the streams of a busy server would otherwise fight for
 /// one cache line with every chunk, and no deadline is finer than a second.
@@ -22,6 +27,25 @@ pub struct Ledger {
     on_trial: AtomicBool,
     /// The ranks behind the server's address.
     pub ranks: Ranks,
+    queue: PrefillQueue,
+    resident_tokens: AtomicU64,
+    pub(crate) pace_tally: PaceTally,
+}
+
+/// What a request is to the server that it is sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Tokens of its prompt.
+    pub prompt: u32,
+    /// Those of them that are not in the server's KV cache, as far as known.
+    pub uncached: u32,
+}
+
+impl Work {
+    /// What its prefill costs, in the units of a [`Pace`].
+    pub fn prefill(self) -> u32 {
+        self.uncached.saturating_add(OVERHEAD)
+    }
 }
 
 impl Ledger {
@@ -33,7 +57,7 @@ impl Ledger {
     /// Takes a place whatever the count is.
     pub fn reserve(self: &Arc<Self>) -> Reservation {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        Reservation { ledger: Arc::clone(self), is_trial: false, rank: None }
+        Reservation::of(self)
     }
 
     /// Takes the one place of a server on probation. `None` while another request has it.
@@ -53,7 +77,27 @@ impl Ledger {
         self.in_flight
             .compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire)
             .ok()
-            .map(|_| Reservation { ledger: Arc::clone(self), is_trial: false, rank: None })
+            .map(|_| Reservation::of(self))
+    }
+
+    /// Requests that were ever sent there.
+    pub fn taken(&self) -> u64 {
+        self.queue.taken()
+    }
+
+    /// Requests that were sent there and have had no first token.
+    pub fn prefilling(&self) -> u32 {
+        self.queue.requests()
+    }
+
+    /// How long the server will be busy with the prompts that it has from this router.
+    pub fn seconds_ahead(&self, pace: Pace, now: Timestamp) -> f64 {
+        self.queue.seconds_ahead(pace.seconds_per_unit(), now)
+    }
+
+    /// Tokens of the prompts of all that is in flight: they are in the KV cache, or will be.
+    pub fn resident_tokens(&self) -> u64 {
+        self.resident_tokens.load(Ordering::Acquire)
     }
 
     /// Notes that the server did something that a hung one does not: bytes of a stream, or token
@@ -89,9 +133,39 @@ pub struct Reservation {
     ledger: Arc<Ledger>,
     is_trial: bool,
     rank: Option<u32>,
+    stake: Option<Stake>,
+}
+
+/// What a reservation holds besides its place.
+#[derive(Debug)]
+struct Stake {
+    work: Work,
+    turn: Option<Turn>,
+    expected: Pace,
 }
 
 impl Reservation {
+    fn of(ledger: &Arc<Ledger>) -> Self {
+        Self { ledger: Arc::clone(ledger), is_trial: false, rank: None, stake: None }
+    }
+
+    /// Says what work comes with the request, to a server that is believed to have this pace.
+    pub(crate) fn with_work(mut self, work: Work, expected: Pace, now: Timestamp) -> Self {
+        self.ledger.resident_tokens.fetch_add(u64::from(work.prompt), Ordering::AcqRel);
+        let turn = Some(self.ledger.queue.enter(work.prefill(), now));
+        self.stake = Some(Stake { work, turn, expected });
+        self
+    }
+
+    /// Notes that the first token has come: the prompt is no longer ahead of others.
+    pub fn first_token(&mut self, now: Timestamp) {
+        let Some(stake) = &mut self.stake else { return };
+        let Some(turn) = stake.turn.take() else { return };
+        if let Some(prefilled) = self.ledger.queue.first_token(turn, now) {
+            self.ledger.pace_tally.add(prefilled.work, prefilled.took, stake.expected);
+        }
+    }
+
     /// The account in which this place is held.
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
@@ -123,6 +197,13 @@ impl Drop for Reservation {
         }
         if let Some(rank) = self.rank {
             self.ledger.ranks.give_back(rank);
+        }
+        if let Some(stake) = &self.stake {
+            if let Some(turn) = stake.turn {
+                self.ledger.queue.leave(turn);
+            }
+            let tokens = u64::from(stake.work.prompt);
+            self.ledger.resident_tokens.fetch_sub(tokens, Ordering::AcqRel);
         }
         self.ledger.in_flight.fetch_sub(1, Ordering::AcqRel);
     }

@@ -48,6 +48,8 @@ pub struct Reading {
     pub sample: Sample,
     /// Counters that only grow, until the server is started again.
     pub counters: Counters,
+    /// Tokens that fit into the KV cache, over all data-parallel ranks.
+    pub kv_tokens: Option<u64>,
     /// `process_max_fds`, as 0.1.0's dashboards expect it.
     pub process_max_fds: Option<u64>,
     /// `process_start_time_seconds`: Unix time, to the hundredth of a second.
@@ -130,6 +132,36 @@ impl Load {
     /// [`PREFERRED_BELOW`] a server counts as lightly loaded.
     pub fn score(self, capacity: Capacity) -> f64 {
         (self.running + self.waiting * 0.5) / f64::from(capacity.get())
+    }
+}
+
+/// Requests that a server has from others than this router: other routers, other clients.
+///
+/// Of each scrape that is what it shows above the own requests of that moment. A request that has
+/// just ended is in it as well, so single scrapes are noise: what counts is the mean of some.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Others {
+    /// Being worked on.
+    pub running: f64,
+    /// In the queue.
+    pub waiting: f64,
+}
+
+impl Others {
+    /// The part of the latest scrape in the mean: three seconds of scrapes count as much as all
+    /// before. Less would follow slowly, more would take noise for load.
+    const SHARE: f64 = 0.15;
+
+    /// The mean after one more scrape.
+    #[must_use]
+    pub fn after(self, sample: &Sample) -> Self {
+        let all = sample.running + sample.waiting;
+        let theirs = (all - f64::from(sample.own_in_flight)).max(0.0) / all.max(1.0);
+        let blend = |mean: f64, latest: f64| mean + (latest - mean) * Self::SHARE;
+        Self {
+            running: blend(self.running, sample.running * theirs),
+            waiting: blend(self.waiting, sample.waiting * theirs),
+        }
     }
 }
 

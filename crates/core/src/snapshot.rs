@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 
 use crate::health::{Handicap, Health, HealthFigures};
 use crate::ledger::Ledger;
-use crate::load::{Capacity, Load, Reading, SAMPLE_LIFETIME, Sample};
+use crate::load::{Capacity, Load, Others, Reading, SAMPLE_LIFETIME, Sample};
+use crate::pace::Pace;
 use crate::time::Timestamp;
 
 /// Names a server for as long as the process lives; never used again for another.
@@ -106,6 +107,10 @@ pub struct ServerView {
     pub models_updated: Option<Timestamp>,
     /// The latest scrape that held load figures.
     pub reading: Option<Reading>,
+    /// What it has from others than this router; as [`Self::others`] it ages.
+    pub others: Others,
+    /// How fast it has been seen to prefill; until then, what it is taken for.
+    pub pace: Pace,
     /// The live account; the only part that changes under the reader.
     pub ledger: Arc<Ledger>,
 }
@@ -125,6 +130,22 @@ impl ServerView {
     pub fn load(&self, now: Timestamp) -> (Load, u32) {
         let seen = self.ledger.in_flight();
         (Load::estimate(self.sample(), seen, now), seen)
+    }
+
+    /// What it has from others than this router, as far as lately told.
+    pub fn others(&self, now: Timestamp) -> Others {
+        let is_fresh = self.sample().is_some_and(|s| now.since(s.sent_at) <= SAMPLE_LIFETIME);
+        if is_fresh { self.others } else { Others::default() }
+    }
+
+    /// How full its KV cache will be with a prompt of so many tokens more, 1 being full. What was
+    /// sent is counted at once; what others have there is in the latest scrape.
+    pub fn kv_fill(&self, unknown_size: u64, prompt: u32, now: Timestamp) -> f64 {
+        let size = self.reading.and_then(|reading| reading.kv_tokens).unwrap_or(unknown_size);
+        let size = size.max(1) as f64;
+        let own = self.ledger.resident_tokens() as f64 / size;
+        let sample = self.sample().filter(|s| now.since(s.sent_at) <= SAMPLE_LIFETIME);
+        own.max(sample.map_or(0.0, |sample| sample.kv_cache_usage)) + f64::from(prompt) / size
     }
 
     /// What decides between servers, and the count of own requests on which that is based: its

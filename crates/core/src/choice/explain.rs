@@ -72,8 +72,8 @@ pub fn explain<'s>(
     random: &mut fastrand::Rng,
     now: Timestamp,
 ) -> Explanation<'s> {
-    let choice =
-        eligible(facts, snapshot, tried, now).map(|eligible| policy.pick(&eligible, random, now).0);
+    let choice = eligible(facts, snapshot, tried, now)
+        .map(|eligible| policy.pick(facts, &eligible, random, now).0);
     let holder = holder(facts, snapshot, tried).map(|holder| holder.key);
     let considered = standings(facts, snapshot, tried, now).map(|(server, _, standing)| {
         let standing = match standing {
@@ -81,7 +81,7 @@ pub fn explain<'s>(
             Ok(tier) => Standing::In(tier),
             Err(left_out) => Standing::Out(left_out),
         };
-        Considered { server, standing, terms: policy.terms(server, now) }
+        Considered { server, standing, terms: policy.terms(facts, server, now) }
     });
     Explanation { servers: considered.collect(), choice }
 }

@@ -1,13 +1,15 @@
 use super::*;
 use crate::health::{Fault, Handicap, HealthFigures, Proof};
 use crate::ledger::Ledger;
-use crate::load::{Capacity, Counters, Reading, Sample};
+use crate::load::{Capacity, Counters, Others, Reading, Sample};
+use crate::pace::Pace;
 use crate::snapshot::{Admission, Model, ModelTable, Models, ServerSpec};
 use core::num::NonZeroU32;
 use core::time::Duration;
 use proptest::prelude::*;
 
 mod explain;
+mod policies;
 mod room;
 
 const EJECTED: Health = ejected(Fault::Reset);
@@ -76,12 +78,20 @@ fn view(nth: usize, server: &Server) -> Arc<ServerView> {
         }),
         models_updated: None,
         reading: Some(reading(sample)),
+        others: Others::default(),
+        pace: Pace::default(),
         ledger: Arc::new(Ledger::default()),
     })
 }
 
 fn reading(sample: Sample) -> Reading {
-    Reading { sample, counters: Counters::default(), process_max_fds: None, started: None }
+    Reading {
+        sample,
+        counters: Counters::default(),
+        kv_tokens: None,
+        process_max_fds: None,
+        started: None,
+    }
 }
 
 fn snapshot(servers: &[Server]) -> Snapshot {

@@ -5,7 +5,8 @@ use core::time::Duration;
 
 use crate::health::{Check, Fault, Health, HealthRecord, HealthRules, ProgressWatch};
 use crate::ledger::Ledger;
-use crate::load::Reading;
+use crate::load::{Others, Reading};
+use crate::pace::{Pace, PaceRecord};
 use crate::snapshot::{Admission, ServerKey, ServerSpec, ServerView};
 use crate::time::Timestamp;
 
@@ -13,6 +14,7 @@ use crate::time::Timestamp;
 pub(super) struct Member {
     pub(super) health: HealthRecord,
     pub(super) progress: ProgressWatch,
+    pub(super) pace: PaceRecord,
     pub(super) view: Arc<ServerView>,
 }
 
@@ -34,10 +36,17 @@ impl Member {
             models_updated: models.as_ref().map(|_| now),
             models,
             reading: None,
+            others: Others::default(),
+            pace: Pace::default(),
             ledger: Arc::new(Ledger::default()),
             spec: Arc::new(spec),
         };
-        Self { health, progress: ProgressWatch::default(), view: Arc::new(view) }
+        Self {
+            health,
+            progress: ProgressWatch::default(),
+            pace: PaceRecord::default(),
+            view: Arc::new(view),
+        }
     }
 
     pub(super) fn edit(&mut self, edit: impl FnOnce(&mut ServerView)) {
@@ -64,11 +73,24 @@ impl Member {
         }
     }
 
+    /// Shows what its first tokens have told of its pace, where an unknown server is taken for
+    /// `prior`.
+    pub(super) fn show_pace(&mut self, prior: Pace) {
+        self.pace.collect(&self.view.ledger.pace_tally);
+        let pace = self.pace.pace(prior);
+        if pace != self.view.pace {
+            self.edit(|view| view.pace = pace);
+        }
+    }
+
     /// Whether the reading comes from another process than the one before.
     pub(super) fn take_reading(&mut self, reading: Reading) -> bool {
         let earlier = self.view.reading;
         let reading = earlier.map_or(reading, |earlier| reading.after(&earlier));
-        self.edit(|view| view.reading = Some(reading));
+        self.edit(|view| {
+            view.others = view.others.after(&reading.sample);
+            view.reading = Some(reading);
+        });
         earlier.is_some_and(|earlier| reading.is_of_a_successor(&earlier))
     }
 

@@ -315,7 +315,7 @@ fn reading(started: Option<f64>, tokens: u64) -> Reading {
         kv_cache_usage: 0.0,
     };
     let counters = Counters { generation_tokens: Some(tokens), ..Counters::default() };
-    Reading { sample, counters, process_max_fds: None, started }
+    Reading { sample, counters, kv_tokens: None, process_max_fds: None, started }
 }
 
 /// The readings of one server one after the other: how many restarts they tell of.

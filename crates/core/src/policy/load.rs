@@ -7,7 +7,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Term;
+use super::{Term, least};
 use crate::snapshot::ServerView;
 use crate::time::Timestamp;
 
@@ -16,21 +16,7 @@ pub(super) fn pick<'s>(
     random: &mut fastrand::Rng,
     now: Timestamp,
 ) -> (&'s Arc<ServerView>, u32) {
-    let (first, rest) = eligible.split_first().expect("a policy is asked about someone");
-    let (mut best, mut best_score, mut best_seen) = score(first, now);
-    let mut equals = 1;
-    for server in rest {
-        let (server, score, seen) = score(server, now);
-        if score > best_score {
-            continue;
-        }
-        // Of k equal servers each is kept with probability 1/k (reservoir sampling).
-        equals = if score < best_score { 1 } else { equals + 1 };
-        if equals == 1 || random.u32(..equals) == 0 {
-            (best, best_score, best_seen) = (server, score, seen);
-        }
-    }
-    (best, best_seen)
+    least(eligible, random, |server| server.score(now))
 }
 
 pub(super) fn terms(server: &ServerView, now: Timestamp) -> Vec<Term> {
@@ -43,9 +29,4 @@ pub(super) fn terms(server: &ServerView, now: Timestamp) -> Vec<Term> {
         term("handicap", server.handicap.factor(now)),
         term("score", server.score(now).0),
     ]
-}
-
-fn score(server: &Arc<ServerView>, now: Timestamp) -> (&Arc<ServerView>, f64, u32) {
-    let (score, seen) = server.score(now);
-    (server, score, seen)
 }

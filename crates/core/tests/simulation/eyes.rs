@@ -106,7 +106,7 @@ impl World {
         let started = Some(started);
         self.learn(News::Scraped(
             key,
-            Reading { sample, counters, process_max_fds: None, started },
+            Reading { sample, counters, kv_tokens: None, process_max_fds: None, started },
         ));
     }
 

@@ -124,7 +124,7 @@ fn seems_back(view: &ServerView) -> bool {
     }
 }
 
-fn reading(scrape: &Scrape, sent_at: Timestamp, own_in_flight: u32) -> Option<Reading> {
+pub(crate) fn reading(scrape: &Scrape, sent_at: Timestamp, own_in_flight: u32) -> Option<Reading> {
     let sample = Sample {
         sent_at,
         own_in_flight,
@@ -139,9 +139,10 @@ fn reading(scrape: &Scrape, sent_at: Timestamp, own_in_flight: u32) -> Option<Re
         prefix_cache_hits: scrape.prefix_cache_hits,
         preemptions: scrape.preemptions,
     };
+    let kv_tokens = scrape.cache.tokens().map(|each| each * scrape.engines.len().max(1) as u64);
     let process_max_fds = scrape.process_max_fds;
     let started = scrape.process_start_time_seconds;
-    scrape.has_load().then_some(Reading { sample, counters, process_max_fds, started })
+    scrape.has_load().then_some(Reading { sample, counters, kv_tokens, process_max_fds, started })
 }
 
 /// What a server's engine leaves behind in its metrics whenever it does something. The gauges of

@@ -53,6 +53,7 @@ impl Asked {
         Facts {
             model: self.model.as_deref(),
             prompt: self.prompt.as_ref(),
+            held: None,
             session: self.session,
             holder,
             picks_rank: self.picks_rank,
