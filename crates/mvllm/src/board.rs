@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::leave::Stage;
+use crate::prefixes::Prefixes;
 use crate::reloads::Reloads;
 use crate::upstream::Target;
 
@@ -26,6 +27,9 @@ pub(crate) struct Published {
 pub(crate) struct Board {
     latest: ArcSwap<Published>,
     changes: watch::Sender<()>,
+    /// What the servers probably have in their caches. It changes with every request, so it is not
+    /// part of what is published.
+    pub(crate) prefixes: Prefixes,
     /// How changes of the configuration fared.
     pub(crate) reloads: Reloads,
     /// Whether the router is leaving.
@@ -38,6 +42,7 @@ impl Board {
         Self {
             latest: ArcSwap::from_pointee(published),
             changes: watch::Sender::new(()),
+            prefixes: Prefixes::default(),
             reloads: Reloads::default(),
             stage: watch::Sender::new(Stage::Serving),
         }

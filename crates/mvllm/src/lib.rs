@@ -16,6 +16,7 @@ mod leave;
 mod listen;
 mod machine;
 mod monitor;
+mod prefixes;
 mod proxy;
 mod reloads;
 mod screen;

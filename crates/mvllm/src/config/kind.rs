@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
 
+use mvllm_core::policy::Policy;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -91,6 +92,9 @@ pub struct Key;
 pub struct Switch {
     pub default: bool,
 }
+
+/// The name of a policy.
+pub struct PolicyName;
 
 /// The url of a server.
 pub struct Url;
@@ -324,6 +328,33 @@ impl Kind for Key {
 impl Optional for Key {
     fn default(&self) -> Secret {
         Secret::default()
+    }
+}
+
+impl Kind for PolicyName {
+    type Value = Policy;
+
+    fn read(&self, found: &Spanned<DeValue<'_>>) -> Result<Policy, Vec<Misfit>> {
+        let DeValue::String(name) = found.get_ref() else { return Err(misfit(self, found)) };
+        name.parse().map_err(|_| misfit(self, found))
+    }
+
+    fn show(&self, value: &Policy) -> String {
+        quoted(value.name())
+    }
+
+    fn expected(&self) -> String {
+        format!("one of {}", Policy::ALL.map(|policy| quoted(policy.name())).join(", "))
+    }
+
+    fn example(&self) -> String {
+        self.show(&Policy::Adaptive)
+    }
+}
+
+impl Optional for PolicyName {
+    fn default(&self) -> Policy {
+        Policy::default()
     }
 }
 

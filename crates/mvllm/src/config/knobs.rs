@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use http::HeaderName;
 use mvllm_core::continuation::Mode;
+use mvllm_core::policy::Policy;
 
 use super::diff::KnobChange;
 use super::header::Header;
 use super::kind::{
-    Bytes, Count, Key, Kind, List, Optional, Positive, Ratio, Seconds, Switch, Url, WholeSeconds,
+    Bytes, Count, Key, Kind, List, Optional, PolicyName, Positive, Ratio, Seconds, Switch, Url,
+    WholeSeconds,
 };
 use super::one_of::CONTINUE_STREAMS;
 use super::origin::Origin;
@@ -173,6 +175,13 @@ table! {
         request_timeout: Duration = WholeSeconds { default: 30, min: 1 }, Reload, "0.1.0";
         /// How long a health check may take before it counts as failed.
         health_check_timeout: Duration = WholeSeconds { default: 5, min: 1 }, Reload, "0.1.0";
+        /// How the server for a request is chosen among those that are well. `load`: the least
+        /// `(running + waiting / 2) / max_concurrent_requests`, as 0.1.0. `adaptive`: where the
+        /// request costs all the least time, from the prompts under way, what each server has in
+        /// its prefix cache, and speeds that it learns. `prefix`: where most of the prompt is
+        /// cached, unless that server is overloaded. `session`: always the same for a session.
+        /// `least_requests` and `round_robin` as the names say.
+        policy: Policy = PolicyName, Reload, "0.2.0";
         /// How many other servers are tried after a failed first attempt, so 3 is at most 4
         /// attempts. Nothing is repeated once a part of the answer has reached the client, nor what
         /// may have begun and is not inference.

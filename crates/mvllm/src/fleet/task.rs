@@ -17,6 +17,7 @@ use super::observers::{Observers, Sight};
 use crate::board::{Board, Published};
 use crate::clock::Clock;
 use crate::config::{ServerSettings, Settings};
+use crate::prefixes;
 use crate::upstream::Target;
 
 /// How often time itself is an event.
@@ -28,6 +29,8 @@ pub(crate) struct FleetTask {
     settings: Arc<Settings>,
     targets: Arc<HashMap<ServerKey, Arc<Target>>>,
     observers: HashMap<ServerKey, Observers>,
+    /// What the index of prefixes was told last.
+    caches: Vec<(ServerKey, Option<u64>)>,
     board: Arc<Board>,
     clock: Clock,
     /// Where observers tell what they see.
@@ -47,6 +50,7 @@ impl FleetTask {
             settings,
             targets: Arc::default(),
             observers: HashMap::new(),
+            caches: Vec::new(),
             board,
             clock,
             news,
@@ -77,9 +81,9 @@ impl FleetTask {
         changes.iter().for_each(news::tell);
         self.publish();
         for change in &changes {
-            if let Change::Restarted(key, _) = change
-                && let Some(observers) = self.observers.get(key)
-            {
+            let Change::Restarted(key, _) = change else { continue };
+            self.board.prefixes.forget(*key);
+            if let Some(observers) = self.observers.get(key) {
                 observers.check_now();
             }
         }
@@ -144,9 +148,15 @@ impl FleetTask {
         self.observers.insert(key, Observers::start(&sight));
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        let fleet = self.fleet.snapshot();
+        let caches = prefixes::caches(&fleet);
+        if caches != self.caches {
+            self.board.prefixes.keep(&caches);
+            self.caches = caches;
+        }
         self.board.publish(Published {
-            fleet: self.fleet.snapshot(),
+            fleet,
             targets: Arc::clone(&self.targets),
             settings: Arc::clone(&self.settings),
         });
@@ -163,7 +173,7 @@ fn spec(server: &ServerSettings) -> ServerSpec {
     }
 }
 
-fn rules(settings: &Settings) -> HealthRules {
+pub(crate) fn rules(settings: &Settings) -> HealthRules {
     let tuning = &settings.tuning;
     HealthRules {
         active_checks: tuning.enable_active_health_check,

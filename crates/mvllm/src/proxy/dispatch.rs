@@ -8,7 +8,6 @@ use mvllm_core::attempt::{Failure, GiveUp, Next, Replay, next};
 use mvllm_core::choice::{Candidate, Facts, Refusal, Tried, choose};
 use mvllm_core::dialect::Dialect;
 use mvllm_core::health::Health;
-use mvllm_core::policy::Policy;
 use mvllm_core::snapshot::{ServerKey, ServerView};
 use mvllm_core::stored;
 use tokio::time::{timeout, timeout_at};
@@ -273,8 +272,16 @@ pub(super) fn decide(
     tried: &Tried,
     facts: &Facts<'_>,
 ) -> Result<Candidate, Refusal> {
-    let mut random = thread.random();
-    choose(Policy::Load, facts, &published.fleet, tried, &mut random, thread.clock.now())
+    let (policy, fleet) = (published.settings.tuning.policy, &published.fleet);
+    let prefixes = &thread.board.prefixes;
+    let known = facts.prompt.filter(|_| policy.looks_at_prefixes());
+    let held = known.map(|prompt| prefixes.held(prompt));
+    let facts = Facts { held: held.as_ref(), ..*facts };
+    let candidate = choose(policy, &facts, fleet, tried, &mut thread.random(), thread.clock.now())?;
+    if let Some(prompt) = known {
+        prefixes.enter(candidate.server.key, prompt);
+    }
+    Ok(candidate)
 }
 
 /// That a server which is known to be out fails once more is no news, and with all of them out it

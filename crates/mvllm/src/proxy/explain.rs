@@ -5,8 +5,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use mvllm_core::choice::explain::{Considered, explain};
-use mvllm_core::choice::{Refusal, Tried};
-use mvllm_core::policy::Policy;
+use mvllm_core::choice::{Facts, Refusal, Tried};
 use mvllm_core::prompt::Prompt;
 use mvllm_core::route::Route;
 use mvllm_core::snapshot::ServerView;
@@ -62,7 +61,10 @@ pub(super) async fn answer(
 fn told(thread: &DataThread, published: &Published, path: &str, asked: &Asked) -> bytes::Bytes {
     let holder = asked.stored.as_deref().and_then(|id| thread.safeguards.holders.of(id));
     let facts = asked.facts(holder);
-    let (policy, fleet, tried) = (Policy::Load, &published.fleet, Tried::default());
+    let held = facts.prompt.map(|prompt| thread.board.prefixes.held(prompt));
+    let facts = Facts { held: held.as_ref(), ..facts };
+    let policy = published.settings.tuning.policy;
+    let (fleet, tried) = (&published.fleet, Tried::default());
     let mut random = thread.random();
     let explanation = explain(policy, &facts, fleet, &tried, &mut random, thread.clock.now());
     let chosen = explanation.choice.map(|server| server.key);

@@ -21,7 +21,7 @@ use super::attempt::Held;
 use super::data_thread::DataThread;
 use super::resume::{Resumable, Resumed, resume};
 use super::silence::Silence;
-use super::stream::{AnswerStream, Step};
+use super::stream::{AnswerStream, Sign, Step};
 use crate::traffic::{Continuation, Ending, Record};
 use crate::upstream::Lease;
 
@@ -58,7 +58,7 @@ pub(crate) struct Relay {
 enum State {
     /// The server is still sending. Dropping the lease closes the connection, which makes vLLM
     /// abort the request.
-    Open { lease: Lease, _reservation: Reservation },
+    Open { lease: Lease, reservation: Reservation },
     /// It died; another is being looked for.
     Resuming { search: Search, cut: Cut },
     /// All has been received; what is ready is still to be passed on.
@@ -93,7 +93,7 @@ impl Relay {
     ) -> Self {
         let Held { mut stream, silence, lease, candidate } = held;
         let Candidate { server, reservation } = candidate;
-        let state = State::Open { lease, _reservation: reservation };
+        let state = State::Open { lease, reservation };
         let request = resumable.map(|(request, scribe)| {
             stream.follow(scribe);
             request
@@ -101,6 +101,7 @@ impl Relay {
         let record = Some(record);
         let mut relay = Self { stream, silence, state, server, thread, record, request };
         relay.settle_what_is_kept();
+        relay.note_first_token();
         relay.note_completion();
         relay
     }
@@ -164,6 +165,7 @@ impl Relay {
                     self.break_off("what another server said did not follow");
                     return Poll::Ready(());
                 }
+                self.note_first_token();
                 self.settle_what_is_kept();
                 self.note_completion();
             }
@@ -173,6 +175,15 @@ impl Relay {
             }
         }
         Poll::Ready(())
+    }
+
+    /// The first token is out: its prompt keeps nobody waiting any more. Answers in one piece tell of
+    /// no token but the last.
+    fn note_first_token(&mut self) {
+        let is_out = self.stream.has_events() && self.stream.sign() == Sign::Engine;
+        if is_out && let State::Open { reservation, .. } = &mut self.state {
+            reservation.first_token(self.thread.clock.now());
+        }
     }
 
     /// Keeps no more than there is room for, and nothing that is of no use.
@@ -289,7 +300,7 @@ impl Relay {
         info!(from = %self.server.spec.url, server = %server.spec.url, "an answer is carried on");
         (self.stream, self.silence, self.server) = (stream, silence, server);
         self.request = Some(request);
-        self.state = State::Open { lease, _reservation: reservation };
+        self.state = State::Open { lease, reservation };
         self.settle_what_is_kept();
         self.note_completion();
     }
