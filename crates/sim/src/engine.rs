@@ -4,6 +4,7 @@
 //! It has no clock: time is told as the [`Duration`] since its start, and the same calls at the same
 //! times give the same events. Nothing here knows of HTTP.
 
+mod outlook;
 mod request;
 mod schedule;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use outlook::Outlook;
 pub(crate) use request::Request;
 pub use request::{Model, Output, Submission};
 use schedule::Batch;

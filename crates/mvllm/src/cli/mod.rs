@@ -10,6 +10,7 @@ mod live;
 mod run;
 mod shell;
 mod sim;
+mod simulate;
 mod top;
 
 use std::path::PathBuf;
@@ -47,6 +48,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run simulated vLLM servers alone.
     Sim(sim::SimArgs),
+    /// Compare policies and fleets on a workload, in virtual time.
+    Simulate(simulate::SimulateArgs),
     /// Say by the exit status whether a router is alive.
     Health(health::HealthArgs),
     /// Print completions for a shell.
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Man => shell::man(),
         Command::Demo(args) => demo::demo(&args),
         Command::Sim(args) => sim::sim(&args),
+        Command::Simulate(args) => simulate::simulate(&args),
         Command::Version => {
             say(&format!(
                 "vLLM Router v{}\nReal-time load balancing for vLLM servers",

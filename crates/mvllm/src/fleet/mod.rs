@@ -7,4 +7,5 @@ mod observers;
 mod probe;
 mod task;
 
-pub(crate) use task::FleetTask;
+pub(crate) use observers::reading;
+pub(crate) use task::{FleetTask, rules};
