@@ -28,6 +28,7 @@ mod memory;
 mod models;
 mod odd_answers;
 mod operator;
+mod policy;
 mod progress;
 mod ranks;
 mod reload;
