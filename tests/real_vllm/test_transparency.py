@@ -1,5 +1,7 @@
 """What passes through the router is not changed by it: seen on the line between it and vLLM."""
 
+import re
+
 import httpx
 import pytest
 
@@ -27,7 +29,14 @@ QUERY = "?b=%2F%20+x&a=1&a=2&empty=&flag&utf=%C3%A9"
 
 @pytest.fixture
 def tapped(servers, start_router):
-    """A router before one server, and the tap between the two."""
+    """A router before one server that adds nothing of its own, and the tap between the two."""
+    with Tap(servers[0].port) as tap:
+        yield start_router(servers[:1], urls=[tap.url], continue_streams='"off"'), tap
+
+
+@pytest.fixture
+def tapped_as_shipped(servers, start_router):
+    """The same with a router of no special configuration."""
     with Tap(servers[0].port) as tap:
         yield start_router(servers[:1], urls=[tap.url]), tap
 
@@ -36,11 +45,15 @@ def exchange(tapped, body):
     """What the client sent and got, and what the server got and sent."""
     router, tap = tapped
     sent = wire.request(CHAT + QUERY, body, HEADERS)
-    with wire.connect(router.url) as connection:
-        connection.sendall(sent)
-        got = b"".join(wire.receive(connection))
+    got = answer(router.url, sent)
     talk = tap.about(b"tapped")
     return [wire.parse(bytes(part)) for part in (sent, got, talk.from_router, talk.from_server)]
+
+
+def answer(url, sent):
+    with wire.connect(url) as connection:
+        connection.sendall(sent)
+        return b"".join(wire.receive(connection))
 
 
 def travelling(message):
@@ -66,6 +79,21 @@ def test_an_answer_reaches_the_client_byte_for_byte(tapped, stream):
     assert got.start_line == given.start_line
     assert got.body == given.body
     assert travelling(got) == with_request_id(given)
+
+
+def test_token_ids_that_only_the_router_asks_for_are_unseen_by_the_client(
+    tapped_as_shipped, servers
+):
+    sent, got, received, given = exchange(tapped_as_shipped, chat(stream=True, max_tokens=100))
+    assert received.body == b'{"return_token_ids":true,' + sent.body[1:]
+    assert b'"token_ids":[' in given.body
+    request = wire.request(CHAT + QUERY, chat(stream=True, max_tokens=100), HEADERS)
+    direct = wire.parse(answer(servers[0].url, request))
+    assert undated(got.body) == undated(direct.body)
+
+
+def undated(body):
+    return re.sub(rb'"created":\d+', b'"created":0', body)
 
 
 def test_a_clients_error_reaches_it_byte_for_byte(tapped):
