@@ -261,12 +261,18 @@ impl Fleet {
     }
 
     /// Who has shown nothing yet is taken to be as fast as the fastest: so it gets requests, and
-    /// will show. To take it for slow would keep it unknown.
+    /// will show. To take it for slow would keep it unknown. As long as nobody has shown anything,
+    /// the operator's word counts: twice the capacity, twice as fast.
     fn show_paces(&mut self) {
         let known = self.members.iter().filter(|member| member.pace.is_known());
         let fastest = known.map(|member| member.view.pace).reduce(Pace::or_faster);
-        let prior = fastest.unwrap_or_default();
-        self.members.iter_mut().for_each(|member| member.show_pace(prior));
+        let capacity = |member: &Member| f64::from(member.view.spec.capacity.get());
+        let largest = self.members.iter().map(capacity).fold(1.0, f64::max);
+        for member in &mut self.members {
+            let by_capacity = || Pace::default().slower_by(largest / capacity(member));
+            let prior = fastest.unwrap_or_else(by_capacity);
+            member.show_pace(prior);
+        }
     }
 
     /// What seems to have taken long while this process stood still says nothing of the servers.

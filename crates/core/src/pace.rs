@@ -59,6 +59,11 @@ impl Pace {
         self.seconds(self.usual * requests)
     }
 
+    /// A pace at which everything takes so many times as long.
+    pub(crate) fn slower_by(self, factor: f64) -> Self {
+        Self { per_unit: self.per_unit * factor, ..self }
+    }
+
     /// The faster of the two.
     pub(crate) fn or_faster(self, other: Self) -> Self {
         if other.per_unit < self.per_unit { other } else { self }

@@ -48,7 +48,8 @@ const EXCESS: f64 = 2.0;
 /// Seconds. See above.
 const PATIENCE: f64 = 1.0;
 
-/// Candidates whose costs differ by less, in seconds or as a part of the own work, are equals.
+/// Candidates whose costs differ by less, in seconds or as a part of the own work, are equals: the
+/// load decides, by the operator's word on capacities, as for [`super::Policy::Load`].
 const ALIKE: f64 = 1e-3;
 
 /// See [`ALIKE`].
@@ -108,11 +109,15 @@ pub(super) fn pick<'s>(
     let best = (0..costs.len()).min_by(|a, b| total(*a).total_cmp(&total(*b)));
     let best = best.expect("a policy is asked about someone");
     let alike = ALIKE.max(costs[best].0.own * ALIKE_PART);
-    let mut chosen = best;
-    let mut equals = 0;
+    let (mut chosen, mut least, mut equals) = (best, f64::INFINITY, 0);
     for at in (0..costs.len()).filter(|at| total(*at) <= total(best) + alike) {
-        equals += 1;
+        let (load, _) = eligible[at].score(now);
+        if load > least {
+            continue;
+        }
         // Of k equal servers each is kept with probability 1/k (reservoir sampling).
+        equals = if load < least { 1 } else { equals + 1 };
+        least = load;
         if equals == 1 || random.u32(..equals) == 0 {
             chosen = at;
         }

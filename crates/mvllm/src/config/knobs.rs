@@ -175,10 +175,10 @@ table! {
         request_timeout: Duration = WholeSeconds { default: 30, min: 1 }, Reload, "0.1.0";
         /// How long a health check may take before it counts as failed.
         health_check_timeout: Duration = WholeSeconds { default: 5, min: 1 }, Reload, "0.1.0";
-        /// How the server for a request is chosen among those that are well. `load`: the least
-        /// `(running + waiting / 2) / max_concurrent_requests`, as 0.1.0. `adaptive`: where the
+        /// How the server for a request is chosen among those that are well. `adaptive`: where the
         /// request costs all the least time, from the prompts under way, what each server has in
-        /// its prefix cache, and speeds that it learns. `prefix`: where most of the prompt is
+        /// its prefix cache, and speeds that it learns; among equals, as `load`. `load`: the least
+        /// `(running + waiting / 2) / max_concurrent_requests`, as 0.1.0. `prefix`: where most of the prompt is
         /// cached, unless that server is overloaded. `session`: always the same for a session.
         /// `least_requests` and `round_robin` as the names say.
         policy: Policy = PolicyName, Reload, "0.2.0";

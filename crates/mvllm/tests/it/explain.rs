@@ -14,7 +14,7 @@ fn entry(explanation: &Value, at: usize) -> (&str, bool) {
 #[tokio::test]
 async fn a_request_is_explained_and_sent_nowhere() {
     let sims = sims(2);
-    let router = Router::before(&addrs(&sims), "").await;
+    let router = Router::before(&addrs(&sims), "policy = \"load\"").await;
     let cordon = format!("/admin/servers/cordon?url=http://{}", sims[0].addr());
     assert_eq!(ask(router.addr, bare("POST", &cordon)).await.status(), 200);
     let explanation = ask_json(router.addr, "/explain", &chat(5, false)).await.json();

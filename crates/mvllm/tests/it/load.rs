@@ -147,7 +147,7 @@ async fn requests_go_where_the_metrics_show_the_least_load() {
     for (server, running) in [(0, 20), (1, 3), (2, 40)] {
         servers.say(server, |says| says.metrics = metrics(running, 0));
     }
-    let router = Router::before(&servers.addrs(), "").await;
+    let router = Router::before(&servers.addrs(), "policy = \"load\"").await;
     for (server, running) in servers.addrs().into_iter().zip([20, 3, 40]) {
         figures(&router, server, running, 0).await;
     }
@@ -163,15 +163,28 @@ async fn requests_go_where_the_metrics_show_the_least_load() {
 
 #[tokio::test]
 async fn requests_are_shared_out_by_capacity() {
+    assert_eq!(shares_of_30_and_10("policy = \"load\"").await, [30, 10]);
+}
+
+/// It gives a request's own time some weight beside that of those who wait.
+#[tokio::test]
+async fn adaptive_goes_by_capacities_as_long_as_it_knows_no_better() {
+    let [large, small] = shares_of_30_and_10("policy = \"adaptive\"").await;
+    assert!(large >= 2 * small && small > 0, "{large} and {small}");
+}
+
+/// How many of 40 requests at once two servers of these capacities get, when neither has answered
+/// any.
+async fn shares_of_30_and_10(policy: &str) -> [u64; 2] {
     let sims = sims(2);
     sims.iter().for_each(|sim| sim.set_fault(Fault::Hang, None));
-    let text = configuration(&addrs(&sims), "request_timeout = 600");
+    let text = configuration(&addrs(&sims), &format!("request_timeout = 600\n{policy}"));
     let text = text.replacen("= 64", "= 30", 1).replace("= 64", "= 10");
     let router = Router::start_with(&text).await;
     router.routable(2).await;
     let _clients = burst(&router, 40).await;
     until("all requests at the servers", || received(&sims).iter().sum::<u64>() == 40).await;
-    assert_eq!(received(&sims), [30, 10]);
+    received(&sims).try_into().unwrap()
 }
 
 #[tokio::test]

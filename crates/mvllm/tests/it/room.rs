@@ -47,7 +47,7 @@ async fn a_prompt_that_cannot_fit_is_not_sent_to_the_smaller_server() {
 #[tokio::test]
 async fn a_prompt_that_a_server_finds_too_long_is_sent_to_a_larger_one() {
     let sims = sims(&[64, 8192]);
-    let router = Router::before(&addrs(&sims), "max_retries = 0\n").await;
+    let router = Router::before(&addrs(&sims), "max_retries = 0\npolicy = \"load\"\n").await;
     // 200 tokens in 400 bytes: far more than the bytes let expect.
     let body = completion("sim", "a ".repeat(200));
     for _ in 0..OFTEN {
