@@ -15,8 +15,6 @@ use http::response::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use mvllm_core::attempt::{Failure, Replay, Verdict, judge};
 use mvllm_core::choice::Candidate;
 use mvllm_core::dialect::{Dialect, Ending, Progress};
@@ -31,7 +29,7 @@ use super::retry_after;
 use super::silence::{Silence, TooSilent};
 use super::stream::{AnswerStream, Origin, Sign, Step};
 use crate::board::Published;
-use crate::upstream::{ConnectError, Lease, Target, connect};
+use crate::upstream::{ConnectError, IncomingAnswer, Lease, NoAnswer, Target, connect_driven};
 
 /// A body that is not an event stream and at most this long is held until it is all there: its
 /// client can use no part of it, and until then another server can be asked.
@@ -191,7 +189,7 @@ pub(super) async fn attempt(
         let reused = idle.is_some();
         let connection = match idle.take() {
             Some(connection) => connection,
-            None => connect(target, limit).await?,
+            None => connect_driven(target, limit).await?,
         };
         let lease = Lease::new(candidate.server.key, connection, Arc::clone(&thread.pool));
         let rank = candidate.reservation.rank();
@@ -228,25 +226,12 @@ async fn send(
     rank: Option<u32>,
     mut lease: Lease,
     silence: &mut Silence,
-) -> Result<(Lease, Response<Incoming>), SendFailed> {
+) -> Result<(Lease, Response<IncomingAnswer>), SendFailed> {
     let request = prepared.request(target, rank).map_err(SendFailed::Request)?;
-    let sender = &mut lease.connection().sender;
-    let answer = silence.bound(async {
-        let ready = sender.ready().await;
-        ready.map_err(|error| SendFailed::Connection { error, unsent: true })?;
-        sender.try_send_request(request).await.map_err(SendFailed::from)
-    });
-    match answer.await {
+    match silence.bound(lease.connection().send(request)).await {
         Ok(Ok(response)) => Ok((lease, response)),
-        Ok(Err(failed)) => Err(failed),
+        Ok(Err(NoAnswer { error, unsent })) => Err(SendFailed::Connection { error, unsent }),
         Err(silent) => Err(SendFailed::Silent(silent)),
-    }
-}
-
-impl From<TrySendError<Request<Full<Bytes>>>> for SendFailed {
-    fn from(mut failed: TrySendError<Request<Full<Bytes>>>) -> Self {
-        let unsent = failed.take_message().is_some();
-        Self::Connection { error: failed.into_error(), unsent }
     }
 }
 
@@ -255,8 +240,8 @@ async fn receive(
     prepared: &Prepared,
     candidate: Candidate,
     mut silence: Silence,
-    lease: Lease,
-    mut response: Response<Incoming>,
+    mut lease: Lease,
+    mut response: Response<IncomingAnswer>,
 ) -> Result<Answered, Failed> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if prepared.upgrade.is_none() {
@@ -264,6 +249,7 @@ async fn receive(
             return Err(Failed::new(Failure::Malformed, &detail));
         }
         let server = hyper::upgrade::on(&mut response);
+        lease.connection().becomes_independent();
         let (head, _) = response.into_parts();
         return Ok(Answered { head, body: AnswerBody::Upgraded { server, lease, candidate } });
     }

@@ -6,11 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, SizeHint};
-use hyper::body::Incoming;
 use mvllm_core::continuation::Scribe;
 use mvllm_core::dialect::{Dialect, Ending, Progress, StreamWatch};
 
 use super::scribed::Scribed;
+use crate::upstream::IncomingAnswer;
 
 /// An event that is longer is passed on in pieces; after that a break can no longer be told to the
 /// client within the stream, only by breaking its connection.
@@ -20,7 +20,7 @@ pub(super) const EVENT_MAX: usize = 1024 * 1024;
 /// ended with an event of our own.
 #[derive(Debug)]
 pub(super) struct AnswerStream {
-    incoming: Incoming,
+    incoming: IncomingAnswer,
     event_max: usize,
     scribed: Option<Scribed>,
     events: Option<Box<StreamWatch>>,
@@ -68,7 +68,7 @@ impl AnswerStream {
     /// `event_dialect` is that of an event stream; other bodies have none. Events longer than
     /// `event_max` are not waited for.
     pub(super) fn new(
-        incoming: Incoming,
+        incoming: IncomingAnswer,
         event_dialect: Option<Dialect>,
         origin: Origin,
         event_max: usize,

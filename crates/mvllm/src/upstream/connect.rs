@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::driven::{Driven, Mover};
 use super::names::first_to_connect;
 use super::target::Target;
 use super::tls;
@@ -58,8 +59,8 @@ impl ConnectError {
     }
 }
 
-/// An open connection. Dropping it closes the socket at once, so a request that nobody waits for
-/// any more is aborted at the server, too.
+/// An open connection with a task of its own, for those who ask now and then. Dropping it closes the
+/// socket at once.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) sender: http1::SendRequest<Full<Bytes>>,
@@ -74,10 +75,27 @@ impl Drop for Connection {
 
 /// Connects within `limit`.
 pub(crate) async fn connect(target: &Target, limit: Duration) -> Result<Connection, ConnectError> {
+    let (sender, driver) = open_within(target, limit).await?;
+    Ok(Connection { sender, driver: tokio::spawn(driver) })
+}
+
+/// As [`connect`], for the data path.
+pub(crate) async fn connect_driven(
+    target: &Target,
+    limit: Duration,
+) -> Result<Driven, ConnectError> {
+    let (sender, driver) = open_within(target, limit).await?;
+    Ok(Driven::new(sender, driver))
+}
+
+/// The half of a connection that takes requests, and the one that moves bytes.
+type Halves = (http1::SendRequest<Full<Bytes>>, Mover);
+
+async fn open_within(target: &Target, limit: Duration) -> Result<Halves, ConnectError> {
     timeout(limit, open(target, limit)).await.unwrap_or(Err(ConnectError::TimedOut(limit)))
 }
 
-async fn open(target: &Target, limit: Duration) -> Result<Connection, ConnectError> {
+async fn open(target: &Target, limit: Duration) -> Result<Halves, ConnectError> {
     let stream = dial(target, limit).await?;
     // Without it the kernel holds back the second half of a small request for up to 40 ms.
     stream.set_nodelay(true)?;
@@ -104,14 +122,14 @@ async fn dial(target: &Target, limit: Duration) -> io::Result<TcpStream> {
     }
 }
 
-async fn handshake<T>(io: T) -> Result<Connection, ConnectError>
+async fn handshake<T>(io: T) -> Result<Halves, ConnectError>
 where
     T: Read + Write + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::Builder::new().max_buf_size(READ_AHEAD).handshake(io).await?;
-    let driver = tokio::spawn(async move {
+    let driver = Box::pin(async move {
         // How it ended is told to whoever holds the sender, or the body.
         let _ = connection.with_upgrades().await;
     });
-    Ok(Connection { sender, driver })
+    Ok((sender, driver))
 }

@@ -3,12 +3,14 @@
 mod ask;
 mod connect;
 mod credentials;
+mod driven;
 mod names;
 mod pool;
 mod target;
 mod tls;
 
 pub(crate) use ask::{AskError, Question, ask, ask_over};
-pub(crate) use connect::{ConnectError, Connection, connect};
+pub(crate) use connect::{ConnectError, Connection, connect, connect_driven};
+pub(crate) use driven::{IncomingAnswer, NoAnswer};
 pub(crate) use pool::{Lease, Pool};
 pub(crate) use target::Target;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mvllm_core::snapshot::ServerKey;
 use mvllm_core::time::Timestamp;
 
-use super::connect::Connection;
+use super::driven::Driven;
 
 /// Idle connections of one thread, by server; the latest used at the end.
 #[derive(Debug, Default)]
@@ -19,12 +19,12 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Idle {
     since: Timestamp,
-    connection: Connection,
+    connection: Driven,
 }
 
 impl Idle {
     fn is_fit(&self, limit: Duration, now: Timestamp) -> bool {
-        now.since(self.since) < limit && !self.connection.sender.is_closed()
+        now.since(self.since) < limit && self.connection.is_open()
     }
 }
 
@@ -36,7 +36,7 @@ impl Pool {
         server: ServerKey,
         limit: Duration,
         now: Timestamp,
-    ) -> Option<Connection> {
+    ) -> Option<Driven> {
         let mut idle = self.lock();
         let connections = idle.get_mut(&server)?;
         while let Some(latest) = connections.pop() {
@@ -47,8 +47,8 @@ impl Pool {
         None
     }
 
-    fn give_back(&self, server: ServerKey, connection: Connection, now: Timestamp) {
-        if !connection.sender.is_closed() {
+    fn give_back(&self, server: ServerKey, connection: Driven, now: Timestamp) {
+        if connection.is_open() {
             self.lock().entry(server).or_default().push(Idle { since: now, connection });
         }
     }
@@ -72,16 +72,16 @@ impl Pool {
 #[derive(Debug)]
 pub(crate) struct Lease {
     server: ServerKey,
-    connection: Connection,
+    connection: Driven,
     pool: Arc<Pool>,
 }
 
 impl Lease {
-    pub(crate) fn new(server: ServerKey, connection: Connection, pool: Arc<Pool>) -> Self {
+    pub(crate) fn new(server: ServerKey, connection: Driven, pool: Arc<Pool>) -> Self {
         Self { server, connection, pool }
     }
 
-    pub(crate) fn connection(&mut self) -> &mut Connection {
+    pub(crate) fn connection(&mut self) -> &mut Driven {
         &mut self.connection
     }
 
