@@ -11,7 +11,6 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use crate::status::{EventLine, Severity};
-use crate::traffic::ACCESS_TARGET;
 
 /// How many are kept.
 const KEPT: usize = 100;
@@ -45,9 +44,6 @@ impl<S: Subscriber> Layer<S> for RecentEvents {
             Level::INFO => Severity::Info,
             _ => return,
         };
-        if event.metadata().target() == ACCESS_TARGET {
-            return;
-        }
         let mut words = Words::default();
         event.record(&mut words);
         let time = ZonedDateTime::now().strftime("%H:%M:%S").to_string();

@@ -7,14 +7,16 @@ use chrono::TimeDelta;
 use file_rotate::compression::Compression;
 use file_rotate::suffix::{AppendTimestamp, FileLimit};
 use file_rotate::{ContentLimit, FileRotate};
-use jiff::ZonedDateTime;
+use jiff::Timestamp;
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{self, FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use super::local_time::with_second;
+use super::outbox::{Outbox, Postman, outbox};
 
 const MEGABYTE: usize = 1_000_000;
 
@@ -34,7 +36,15 @@ const STRUCTURED: LogFile =
 /// Writes what is left when dropped.
 #[derive(Debug)]
 pub(crate) struct LogFiles {
-    _writers: Vec<WorkerGuard>,
+    for_access: (Outbox, Outbox),
+    _postmen: Vec<Postman>,
+}
+
+impl LogFiles {
+    /// Where access lines go as well: as text, and as JSON.
+    pub(super) fn for_access(&self) -> (Outbox, Outbox) {
+        self.for_access.clone()
+    }
 }
 
 /// The layers that write the files in `folder`, which is made if it is not there. They write on
@@ -47,24 +57,26 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     std::fs::create_dir_all(folder)?;
-    let mut writers = Vec::new();
+    let mut postmen = Vec::new();
     let mut writer = |file: &LogFile| {
-        let (writer, guard) = file.open(folder)?;
-        writers.push(guard);
+        let (writer, postman) = file.open(folder)?;
+        postmen.push(postman);
         io::Result::Ok(writer)
     };
-    let all = fmt::layer().event_format(Line).with_ansi(false).with_writer(writer(&ALL)?);
+    let (all, structured) = (writer(&ALL)?, writer(&STRUCTURED)?);
+    let lines = fmt::layer().event_format(Line).with_ansi(false).with_writer(all.clone());
     let errors = fmt::layer()
         .event_format(Line)
         .with_ansi(false)
         .with_writer(writer(&ERRORS)?)
         .with_filter(LevelFilter::from_level(Level::ERROR));
-    let structured = fmt::layer().json().flatten_event(true).with_writer(writer(&STRUCTURED)?);
-    Ok((all.and_then(errors).and_then(structured), LogFiles { _writers: writers }))
+    let json = fmt::layer().json().flatten_event(true).with_writer(structured.clone());
+    let files = LogFiles { for_access: (all, structured), _postmen: postmen };
+    Ok((lines.and_then(errors).and_then(json), files))
 }
 
 impl LogFile {
-    fn open(&self, folder: &Path) -> io::Result<(NonBlocking, WorkerGuard)> {
+    fn open(&self, folder: &Path) -> io::Result<(Outbox, Postman)> {
         let path = folder.join(self.name);
         // The library below opens lazily and panics; better to know now.
         std::fs::OpenOptions::new().append(true).create(true).open(&path)?;
@@ -76,7 +88,7 @@ impl LogFile {
             Compression::OnRotate(0),
             None,
         );
-        Ok(NonBlockingBuilder::default().thread_name("mvllm-log").finish(rotated))
+        outbox(rotated)
     }
 }
 
@@ -102,9 +114,8 @@ where
             Level::DEBUG => "DEBUG",
             Level::TRACE => "TRACE",
         };
-        let (time, module) = (ZonedDateTime::now(), meta.target());
-        let time = time.strftime("%Y-%m-%d %H:%M:%S");
-        write!(writer, "{time} | {level:<8} | {module}:{} - ", meta.line().unwrap_or(0))?;
+        with_second(Timestamp::now(), |second| writer.write_str(second))?;
+        write!(writer, " | {level:<8} | {}:{} - ", meta.target(), meta.line().unwrap_or(0))?;
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
@@ -114,18 +125,24 @@ where
 mod tests {
     use std::io::Write;
 
+    use tracing_subscriber::fmt::MakeWriter;
+
     use super::*;
 
     #[test]
     fn a_file_that_has_grown_is_put_aside_and_compressed() {
         let folder = tempfile::tempdir().unwrap();
         let file = LogFile { rotate_at: 1_000, ..ALL };
-        let (mut writer, guard) = file.open(folder.path()).unwrap();
+        let (outbox, postman) = file.open(folder.path()).unwrap();
         for line in 0..100 {
-            writer.write_all(format!("line {line:03} of a log that grows\n").as_bytes()).unwrap();
+            outbox
+                .prompt()
+                .make_writer()
+                .write_all(format!("line {line:03} of a log that grows\n").as_bytes())
+                .unwrap();
         }
         // Waits until all is written.
-        drop(guard);
+        drop(postman);
         let names: Vec<String> = std::fs::read_dir(folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -4,16 +4,16 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::str::FromStr;
 
-use jiff::ZonedDateTime;
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, fmt};
 
+use super::access::{self, Destinations as AccessDestinations};
 use super::events::RecentEvents;
 use super::files::{self, LogFiles};
+use super::local_time::Millis;
+use super::outbox::{Postman, outbox};
 
 /// The levels of 0.1.0, which were loguru's, in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub(crate) struct Logging {
     /// The newest lines, for the monitor.
     pub(crate) events: RecentEvents,
     _files: Option<LogFiles>,
+    _console: Option<Postman>,
 }
 
 /// Starts logging, once in the life of the process. Where no files can be written there is a
@@ -64,8 +65,21 @@ pub(crate) fn start(level: LogLevel, to: Destinations<'_>) -> Logging {
         Some((folder, Err(error))) => (None, None, Some((folder, error))),
     };
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let console = (to.console || refused.is_some())
-        .then(|| fmt::layer().with_ansi(colours).with_target(false).with_timer(LocalTime));
+    // Without a thread there is no console: a machine that has none for it cannot be told of it.
+    let console = (to.console || refused.is_some()).then(|| outbox(std::io::stdout()).ok());
+    let (console, postman) = console.flatten().unzip();
+    if level.0 >= LevelFilter::INFO {
+        let (all, structured) = files.as_ref().map(LogFiles::for_access).unzip();
+        access::open(AccessDestinations { console: console.clone(), all, structured });
+    }
+    // Each line is there when its author goes on: it may be the last that this process does.
+    let console = console.map(|console| {
+        fmt::layer()
+            .with_ansi(colours)
+            .with_target(false)
+            .with_timer(Millis)
+            .with_writer(console.prompt())
+    });
     let subscriber =
         Registry::default().with(layer).with(console).with(events.clone()).with(level.0);
     // Only fails where a test has set up its own.
@@ -77,15 +91,7 @@ pub(crate) fn start(level: LogLevel, to: Destinations<'_>) -> Logging {
             folder.display()
         );
     }
-    Logging { events, _files: files }
-}
-
-struct LocalTime;
-
-impl FormatTime for LocalTime {
-    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
-        write!(writer, "{}", ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S%.3f"))
-    }
+    Logging { events, _files: files, _console: postman }
 }
 
 #[cfg(test)]

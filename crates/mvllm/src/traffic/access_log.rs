@@ -4,40 +4,36 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use mvllm_core::attempt::Failure;
-use tracing::info;
 
 use super::record::{Ending, Record, cause};
-
-/// The target under which the lines are logged, to be told from all others.
-pub(crate) const TARGET: &str = "mvllm::access";
+use crate::telemetry::access::{self, Value};
 
 pub(super) fn tell(record: &Record) {
-    if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+    if !access::is_open() {
         return;
     }
     let seconds = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e6;
-    let since_begun = |at| seconds(record.age(at));
-    info!(
-        target: TARGET,
-        id = record.request.id,
-        client = %record.client.ip(),
-        model = record.model.as_deref(),
-        server = record.server.as_deref(),
-        attempts = record.failed.len() + usize::from(record.server.is_some()),
-        failed = failed(record),
-        hedged = record.hedged.then_some(true),
-        ending = ending(record.ending),
-        bytes = record.bytes,
-        prompt_tokens = record.usage.prompt_tokens,
-        completion_tokens = record.usage.completion_tokens,
-        queue_s = record.sent.map(since_begun),
-        ttft_s = record.first.map(since_begun),
-        total_s = since_begun(record.now()),
-        "{} {} {}",
-        record.method,
-        record.request.path,
-        record.status,
-    );
+    let since_begun = |at| Value::Seconds(seconds(record.age(at)));
+    let attempts = record.failed.len() + usize::from(record.server.is_some());
+    let failed = failed(record);
+    let fields = [
+        ("id", Some(Value::Text(&record.request.id))),
+        ("client", Some(Value::Address(record.client.ip()))),
+        ("model", record.model.as_deref().map(Value::Text)),
+        ("server", record.server.as_deref().map(Value::Text)),
+        ("attempts", Some(Value::Number(attempts as u64))),
+        ("failed", failed.as_deref().map(Value::Text)),
+        ("hedged", record.hedged.then_some(Value::True)),
+        ("ending", Some(Value::Text(ending(record.ending)))),
+        ("bytes", Some(Value::Number(record.bytes))),
+        ("prompt_tokens", record.usage.prompt_tokens.map(Value::Number)),
+        ("completion_tokens", record.usage.completion_tokens.map(Value::Number)),
+        ("queue_s", record.sent.map(since_begun)),
+        ("ttft_s", record.first.map(since_begun)),
+        ("total_s", Some(since_begun(record.now()))),
+    ];
+    let (method, path, status) = (&record.method, &record.request.path, record.status);
+    access::write(format_args!("{method} {path} {status}"), &fields);
 }
 
 /// Where attempts failed, and why: `http://gpu-1:8000 connection_lost, …`.

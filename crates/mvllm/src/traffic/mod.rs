@@ -10,7 +10,6 @@ mod series;
 mod under_way;
 mod usage;
 
-pub(crate) use access_log::TARGET as ACCESS_TARGET;
 pub(crate) use buffered::{Buffered, Share};
 pub(crate) use crowd::Member;
 pub(crate) use histogram::{BOUNDS_SECONDS, HistogramCounts};
