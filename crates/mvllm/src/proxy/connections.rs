@@ -275,3 +275,22 @@ async fn reached(stage: &watch::Receiver<Stage>, wanted: Stage) {
     // An error means that whoever could tell is gone, which says the same.
     let _ = stage.wait_for(|stage| *stage >= wanted).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Ten thousand idle connections take ten thousand times this, and what they have read.
+    #[test]
+    fn a_connection_takes_no_more_memory_than_it_did() {
+        let size = size_of_future(serve_connection);
+        assert!(size <= CONNECTION_MAX, "{size} bytes");
+    }
+
+    /// As it is today, and a little. What makes it larger must be worth it.
+    const CONNECTION_MAX: usize = 2_600;
+}
