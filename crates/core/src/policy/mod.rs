@@ -19,9 +19,9 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
     /// The least delay to this request and to all others, as far as that can be known.
-    #[default]
     Adaptive,
     /// The least `(running + waiting * 0.5) / capacity`, as in mvllm 0.1.0.
+    #[default]
     Load,
     /// One after the other.
     RoundRobin,
