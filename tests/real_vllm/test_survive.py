@@ -35,8 +35,8 @@ GREEDY = [
 ]
 # Drawn at random, out of one: what is drawn again shows, and what is left out.
 SAMPLED = [(path, {**body, "temperature": 1, "top_k": 1}) for path, body in GREEDY]
-# Held back text, whether or not the string ever comes.
-STOPPED = [(path, {**body, "stop": ["no such text", " lo"]}) for path, body in GREEDY]
+# Text is held back for strings that never come: if one came, a stream might have no middle.
+STOPPED = [(path, {**body, "stop": ["no such text", "nor such"]}) for path, body in GREEDY]
 
 
 @dataclasses.dataclass
